@@ -1,0 +1,119 @@
+# make demo and make test need nothing but Python 3.11 with its headers, a C compiler and a package index.
+# Each Python has its own environments under .venv, so that several can be used side by side.
+
+PYTHON ?= python3
+CC ?= cc
+export CC
+export PYTHONSAFEPATH = 1
+
+# A name for the interpreter: its version, and a sum of where it lies.
+TAG := $(shell $(PYTHON) -c 'import sys, zlib, os; \
+    print("%d.%d.%d-%08x" % (sys.version_info[:3] + (zlib.crc32(os.path.realpath(sys.executable).encode()) & 0xffffffff,)))' 2>/dev/null)
+VENV := .venv/$(or $(TAG),none)
+SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h ipv4batch/*.py ipv4batch/*.pyi ipv4batch/*/*.py) setup.py pyproject.toml README.rst
+PYTEST_ARGS ?=
+# Keeps the source tree, which has no compiled module, off the path: what runs is what was installed.
+PYTEST = python -m pytest $(PYTEST_ARGS)
+C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+
+.PHONY: help demo test test-c test-nommsg sanitize lint format docs dist clean prerequisites
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo         build, and move datagrams over loopback: socket against batches'
+	@echo 'make test         build, and run the whole suite (PYTEST_ARGS=... passes arguments on)'
+	@echo 'make test-c       the C core alone, under ASan and UBSan'
+	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
+	@echo 'make sanitize     the suite under ASan and UBSan'
+	@echo 'make lint         layout, types, and builds in which warnings are errors'
+	@echo 'make format       lay the code out'
+	@echo 'make docs         the documentation, in docs/_build'
+	@echo 'make dist         sdist and wheel, in dist'
+	@echo 'PYTHON=... names the interpreter, now $(PYTHON); CC=... the compiler, now $(CC)'
+
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || { echo 'ipv4batch: Python 3.11 or later is needed, $(PYTHON) is not there: install it (Debian: python3)' >&2; exit 1; }
+	@$(PYTHON) tools/check_prerequisites.py '$(CC)'
+
+# An environment: .venv/TAG/NAME/installed is newer than everything that was built into it.
+#   $(call environment,NAME,EXTRAS,VARIABLES)
+define environment
+$(VENV)/$(1)/installed: $(SOURCES) | prerequisites
+	@test -x $(VENV)/$(1)/bin/python || $(PYTHON) -m venv $(VENV)/$(1)
+	@echo 'building ipv4batch in $(VENV)/$(1)'
+	@rm -rf $(VENV)/$(1)/build && mkdir -p $(VENV)/$(1)/build
+	@cp -r csrc ipv4batch setup.py pyproject.toml README.rst LICENSE MANIFEST.in $(VENV)/$(1)/build
+	@$(3) $(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check './$(VENV)/$(1)/build$(2)'
+	@$(3) $(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps './$(VENV)/$(1)/build'
+	@touch $$@
+endef
+
+$(eval $(call environment,demo,[perf],))
+$(eval $(call environment,test,[test],IPV4BATCH_WERROR=1))
+$(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
+$(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
+$(eval $(call environment,docs,[docs],))
+
+demo: $(VENV)/demo/installed
+	@$(VENV)/demo/bin/python -m ipv4batch perf
+
+test: $(VENV)/test/installed test-c
+	@$(VENV)/test/bin/$(PYTEST)
+
+test-nommsg: $(VENV)/nommsg/installed
+	@$(VENV)/nommsg/bin/$(PYTEST)
+
+# CPython's own allocations are not freed at exit, so leaks are looked for by the tests that count.
+sanitize: $(VENV)/sanitize/installed test-c
+	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    IPV4BATCH_TEST_SANITIZED=1 \
+	    $(VENV)/sanitize/bin/$(PYTEST)
+
+# The C core with no Python, in both builds: with and without recvmmsg.
+C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+test-c: | prerequisites
+	@mkdir -p build/c
+	@for test in $(C_TESTS); do for mmsg in 0 1; do \
+	    $(CC) $(C_WARNINGS) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	        $$(test $$mmsg = 0 || echo -DIPV4BATCH_NO_MMSG=1) -Icsrc/core -Itests/c \
+	        -o build/c/$$test tests/c/$$test.c csrc/core/*.c -lpthread && build/c/$$test || exit 1; \
+	done; done
+
+# The tools' environment has the package too, for mypy; it is built as users build it.
+$(VENV)/lint/installed: $(SOURCES) | prerequisites
+	@test -x $(VENV)/lint/bin/python || $(PYTHON) -m venv $(VENV)/lint
+	@$(VENV)/lint/bin/python -m pip install --quiet --disable-pip-version-check '.[lint]'
+	@rm -rf build/lib* build/temp* build/bdist* ipv4batch.egg-info
+	@touch $@
+
+C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch])
+INCLUDES = -Icsrc/core -Icsrc/python -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+
+lint: $(VENV)/lint/installed
+	$(VENV)/lint/bin/ruff check .
+	$(VENV)/lint/bin/ruff format --check .
+	$(VENV)/lint/bin/clang-format --dry-run -Werror $(C_FILES)
+	$(VENV)/lint/bin/python -m mypy
+	! grep -rn 'Python\.h' csrc/core
+	@for cc in gcc clang; do command -v $$cc >/dev/null || { echo "$$cc is needed for lint" >&2; exit 1; }; \
+	    for macro in -UX -DIPV4BATCH_NO_MMSG=1; do echo "$$cc $$macro"; \
+	    for file in csrc/*/*.c; do $$cc $(C_WARNINGS) -O2 $$macro $(INCLUDES) -c -o /dev/null $$file || exit 1; done; done; done
+
+format: $(VENV)/lint/installed
+	$(VENV)/lint/bin/ruff check --fix .
+	$(VENV)/lint/bin/ruff format .
+	$(VENV)/lint/bin/clang-format -i $(C_FILES)
+
+docs: $(VENV)/docs/installed
+	$(VENV)/docs/bin/python -m sphinx -q -W -n --keep-going -b html docs docs/_build/html
+
+dist: | prerequisites
+	@test -x $(VENV)/dist/bin/python || $(PYTHON) -m venv $(VENV)/dist
+	@$(VENV)/dist/bin/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	@rm -rf dist && $(VENV)/dist/bin/python -m build --outdir dist . >build-dist.log 2>&1 || { cat build-dist.log; exit 1; }
+	@rm -rf build-dist.log ipv4batch.egg-info
+	@$(PYTHON) tools/check_dist.py dist
+
+clean:
+	rm -rf .venv build dist docs/_build ipv4batch.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

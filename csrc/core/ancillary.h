@@ -1,0 +1,61 @@
+/* ancillary.h - the control messages that we know: a table with a row an item.
+ *
+ * A row says which socket option asks the kernel for the item, how long it can be, how it is parsed
+ * and how it is written. A new item is a new field below and a new row in ancillary.c. Locking:
+ * none; a struct belongs to its caller for the time of a call.
+ */
+#ifndef IPV4B_ANCILLARY_H
+#define IPV4B_ANCILLARY_H
+
+#include "sysdep.h"
+
+/* What can be asked for and what can be present. The values are public (ControlFlags); the first
+ * four are those of Go's x/net/ipv4. */
+enum {
+    IPV4B_CM_TTL = 1,
+    IPV4B_CM_SRC = 2,
+    IPV4B_CM_DST = 4,
+    IPV4B_CM_INTERFACE = 8,
+    IPV4B_CM_TOS = 16,
+    IPV4B_CM_TIMESTAMP = 32,
+    IPV4B_CM_DROPS = 64,
+    IPV4B_CM_SEGMENT = 128,
+    IPV4B_CM_ALL = 255,
+};
+
+/* Only fields whose bit is in `present` hold a value. */
+typedef struct {
+    unsigned int present;
+    int ttl;
+    int ifindex;
+    struct in_addr src;
+    struct in_addr dst;
+    struct in_addr local; /* present with dst: our own address to answer from, never a group's */
+    int tos;
+    int64_t timestamp_ns; /* CLOCK_REALTIME */
+    uint32_t drops;       /* datagrams that the socket has dropped so far; wraps */
+    int segment_size;     /* bytes of each datagram in a coalesced one */
+} ipv4b_ancillary;
+
+/* The longest that ipv4b_ancillary_marshal writes, with room to spare for rows to come. */
+enum { IPV4B_ANCILLARY_MAX = 256 };
+
+/* Bytes of control buffer that hold everything that `flags` ask for. */
+size_t ipv4b_ancillary_space(unsigned int flags);
+
+/* Fills `out` from a control buffer; items of other levels and types are skipped, and fields that
+ * are not in the buffer are left alone. Returns 0, or ipv4b_cmsg_next's error, or -EPROTO for an
+ * item whose size is none that the kernel uses; *where (may be NULL) then is the offset of the bad
+ * item. On an error `out` is unchanged. */
+int ipv4b_ancillary_parse(ipv4b_ancillary *out, const void *buf, size_t len, size_t *where);
+
+/* Writes what can be sent: TTL, one IP_PKTINFO for source and interface, TOS and the segment size.
+ * Returns the length, or -ENOBUFS. */
+int ipv4b_ancillary_marshal(const ipv4b_ancillary *in, void *buf, size_t cap);
+
+/* Makes the kernel deliver what `flags` name, and nothing else that this table knows. `current` is
+ * what was on before; options whose state does not change are not touched. Returns 0, or -errno
+ * with *current saying what is on now, or -ENOPROTOOPT for an item that the platform lacks. */
+int ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int *current);
+
+#endif

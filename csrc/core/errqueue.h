@@ -1,0 +1,28 @@
+/* errqueue.h - errors of the network from a socket's error queue (ip(7), IP_RECVERR; Linux).
+ *
+ * Locking: none; everything belongs to the call.
+ */
+#ifndef IPV4B_ERRQUEUE_H
+#define IPV4B_ERRQUEUE_H
+
+#include "sysdep.h"
+
+enum { IPV4B_ERROR_DATA = 2048 /* of the datagram that failed; an ICMP message quotes less */ };
+
+typedef struct {
+    int error;      /* errno */
+    uint8_t origin; /* SO_EE_ORIGIN_*: 1 local, 2 ICMP, ... */
+    uint8_t icmp_type, icmp_code;
+    uint32_t mtu; /* for EMSGSIZE, else 0 */
+    bool has_offender, has_addr;
+    struct in_addr offender; /* the router or host that sent the ICMP message */
+    struct sockaddr_in addr; /* where the datagram was going */
+    size_t len;              /* bytes of `data` */
+    unsigned char data[IPV4B_ERROR_DATA];
+} ipv4b_queued_error;
+
+/* Takes the next error off the queue, without waiting. Returns 1, or -errno (-EAGAIN when the queue
+ * is empty). An item of the queue that is no error (a transmit timestamp) is given with error 0. */
+int ipv4b_errqueue_next(int fd, ipv4b_queued_error *out);
+
+#endif

@@ -1,0 +1,36 @@
+/* gro.h - receive offload: coalesced datagrams (udp(7), UDP_GRO; since Linux 5.0) -> the datagrams
+ * that were sent.
+ *
+ * A queue receives into large buffers of its own and hands out one datagram a slot, with its own
+ * length, address and control data, as if each had come alone. What does not fit into one call's
+ * slots stays, in order, for the next. Locking: a mutex of its own, held over one call, which never
+ * waits for the network.
+ */
+#ifndef IPV4B_GRO_H
+#define IPV4B_GRO_H
+
+#include "sysdep.h"
+
+#include <pthread.h>
+
+typedef struct ipv4b_gro ipv4b_gro;
+
+/* A new, empty queue, or NULL when there is no memory. Pages are touched only where datagrams come
+ * to lie. */
+ipv4b_gro *ipv4b_gro_new(void);
+void ipv4b_gro_free(ipv4b_gro *q);
+
+/* How many datagrams are waiting in the queue. */
+size_t ipv4b_gro_pending(ipv4b_gro *q);
+
+/* Fills slots, first from the queue and then from the socket without waiting, as ipv4b_mmsg_recv
+ * does. With MSG_PEEK in flags the first datagram fills every slot and stays, as with recvmmsg.
+ * With `receive` false the socket is not read, and an empty queue gives -EAGAIN. */
+int ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
+                   int *late);
+
+/* How many bytes of a coalesced datagram of `total` bytes belong to the datagram that starts at
+ * `offset`. */
+size_t ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size);
+
+#endif

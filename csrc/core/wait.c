@@ -1,0 +1,159 @@
+/* wait.c - see wait.h. */
+#include "wait.h"
+
+enum { NS_PER_S = 1000000000, NS_PER_MS = 1000000 };
+
+#if IPV4B_HAVE_EVENTFD
+
+int
+ipv4b_wake_open(ipv4b_wake *w)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    w->read_fd = w->write_fd = fd;
+    return 0;
+}
+
+#else
+
+int
+ipv4b_wake_open(ipv4b_wake *w)
+{
+    int fds[2];
+
+    if (pipe(fds) < 0) {
+        return -errno;
+    }
+    /* One byte is ever written, so the pipe cannot be full and needs no O_NONBLOCK. */
+    (void)fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    (void)fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+    w->read_fd = fds[0];
+    w->write_fd = fds[1];
+    return 0;
+}
+
+#endif
+
+void
+ipv4b_wake_signal(const ipv4b_wake *w)
+{
+    uint64_t one = 1; /* eight bytes, as an eventfd wants */
+    ssize_t r;
+
+    do {
+        r = write(w->write_fd, &one, sizeof one);
+    } while (r < 0 && errno == EINTR);
+}
+
+void
+ipv4b_wake_close(ipv4b_wake *w)
+{
+    (void)close(w->read_fd);
+    if (w->write_fd != w->read_fd) {
+        (void)close(w->write_fd);
+    }
+}
+
+int64_t
+ipv4b_now(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+/* Milliseconds until the deadline for poll, rounded up, so that it never comes back just before; -1
+ * for none. A wait longer than poll can say ends early, and the caller, who looks at the clock,
+ * waits again. */
+static int
+milliseconds_until(int64_t deadline)
+{
+    int64_t left;
+
+    if (deadline == IPV4B_FOREVER) {
+        return -1;
+    }
+    left = deadline - ipv4b_now();
+    if (left <= 0) {
+        return 0;
+    }
+    left = (left + NS_PER_MS - 1) / NS_PER_MS;
+    return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+#if IPV4B_HAVE_EPOLL
+
+/* Waits for a change: edge-triggered epoll tells the present state once, and then only what is
+ * new. */
+static int
+wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
+{
+    uint32_t wanted =
+        (uint32_t)events; /* EPOLLIN is POLLIN and EPOLLOUT is POLLOUT (epoll_ctl(2)) */
+    struct epoll_event on_socket = {.events = EPOLLET | wanted, .data.fd = fd};
+    struct epoll_event on_wake = {.events = EPOLLIN, .data.fd = -1};
+    struct epoll_event got = {0};
+    bool only_error = false;
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int r = -1;
+
+    if (epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &on_socket) == 0 &&
+        epoll_ctl(epoll, EPOLL_CTL_ADD, wake->read_fd, &on_wake) == 0) {
+        r = epoll_wait(epoll, &got, 1, 0);
+        only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
+        if (r == 0 || only_error) {
+            /* That is the state which the caller knows; what comes now is news. */
+            r = epoll_wait(epoll, &got, 1, milliseconds_until(deadline));
+            only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
+        }
+    }
+    r = r < 0 ? -errno : only_error ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
+    if (epoll >= 0) {
+        (void)close(epoll);
+    }
+    return r;
+}
+
+#else
+
+/* poll cannot leave out errors, so the socket is looked at again after a while. */
+static int
+wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
+{
+    struct pollfd on_wake = {.fd = wake->read_fd, .events = POLLIN};
+    int timeout = milliseconds_until(deadline);
+
+    (void)fd;
+    (void)events;
+    if (timeout < 0 || timeout > 10) {
+        timeout = 10;
+    }
+    return poll(&on_wake, 1, timeout) < 0 ? -errno : IPV4B_WAIT_ERROR;
+}
+
+#endif
+
+int
+ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool fruitless)
+{
+    struct pollfd fds[2] = {
+        {.fd = fd, .events = events},
+        {.fd = wake->read_fd, .events = POLLIN},
+    };
+
+    if (fruitless) {
+        return wait_change(fd, events, wake, deadline);
+    }
+    if (poll(fds, 2, milliseconds_until(deadline)) < 0) {
+        return -errno;
+    }
+    if (fds[0].revents & POLLNVAL) {
+        return -EBADF;
+    }
+    return events != 0 && fds[0].revents != 0 && !(fds[0].revents & events) ? IPV4B_WAIT_ERROR
+                                                                            : IPV4B_WAIT_READY;
+}

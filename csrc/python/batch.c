@@ -1,0 +1,315 @@
+/* batch.c - the batch engine: see batch.h for the locking rule.
+ *
+ * A call goes through four steps. ipv4b_gather pins every message of the list and fills the scratch
+ * arrays, or raises with nothing changed (gather.c). The loop in connio.c makes the system call. A
+ * settle function writes the results into the messages. ipv4b_gather_end takes the pins off.
+ * Nothing after ipv4b_gather looks at the list again, so it does not matter what another thread
+ * does to it.
+ */
+#include "batch.h"
+
+#include "args.h"
+#include "gather.h"
+
+static int
+attempt_read(int fd, ipv4b_io *io)
+{
+    ipv4b_batch *b = io->arg;
+
+    return ipv4b_io_recv(io, fd, b->scratch.slots, b->pinned);
+}
+
+static int
+attempt_write(int fd, ipv4b_io *io)
+{
+    ipv4b_batch *b = io->arg;
+    size_t done =
+        ipv4b_send(fd, b->scratch.slots + b->start, b->pinned - b->start, io->flags, &b->sender);
+
+    return done == 0 ? -b->sender.error : (int)done;
+}
+
+static void
+settle_read(const ipv4b_batch *b, size_t done)
+{
+    ipv4b_message_object **owners = (ipv4b_message_object **)b->scratch.owners;
+    const ipv4b_slot *slots = b->scratch.slots;
+
+    for (size_t i = 0; i < done; i++) {
+        ipv4b_message_object *m = owners[i];
+
+        m->n = slots[i].msg_len;
+        m->nn = (unsigned int)slots[i].msg_hdr.msg_controllen;
+        m->flags = slots[i].msg_hdr.msg_flags;
+        m->header.msg_namelen = slots[i].msg_hdr.msg_namelen;
+    }
+}
+
+/* `error` belongs to the first message that was not taken, where the kernel told. */
+static void
+settle_write(ipv4b_batch *b, size_t done, int error)
+{
+    ipv4b_message_object **owners = (ipv4b_message_object **)b->scratch.owners;
+    const ipv4b_slot *slots = b->scratch.slots;
+    size_t end = b->start + done;
+
+    for (size_t i = b->start; i < end; i++) {
+        owners[i]->n = slots[i].msg_len;
+        owners[i]->error = 0;
+    }
+    b->start = end;
+    if (error != 0 && end < b->pinned) {
+        owners[end]->error = error;
+    }
+    if (b->sender.refused != 0) {
+        b->conn->gso = false;
+        b->conn->gso_error = b->sender.refused;
+    }
+}
+
+/* One turn of the I/O loop for what is still to be moved. Returns how many messages were, or -1
+ * with an exception. */
+static Py_ssize_t
+move(ipv4b_batch *b, ipv4b_io *io)
+{
+    int done;
+
+    b->sender.gso = b->conn->gso;
+    b->sender.recv_errors = b->conn->recv_errors;
+    io->direction = b->direction;
+    io->attempt = b->direction == IPV4B_READ ? attempt_read : attempt_write;
+    io->arg = b;
+    done = ipv4b_conn_run(b->conn, io);
+    if (b->direction == IPV4B_READ) {
+        settle_read(b, done < 0 ? 0 : (size_t)done);
+        b->conn->late_error = io->late != 0 ? io->late : b->conn->late_error;
+    }
+    else {
+        settle_write(b, done < 0 ? 0 : (size_t)done, done < 0 ? io->error : b->sender.error);
+    }
+    return done;
+}
+
+/* The whole of read_batch and write_batch. */
+static Py_ssize_t
+run_once(ipv4b_batch *b, const ipv4b_io *request)
+{
+    ipv4b_io io = *request;
+
+    return b->pinned == 0 ? 0 : move(b, &io);
+}
+
+/* Whether an error ends the whole of write_all: what is wrong with the connection or the call, not
+ * with one message. */
+static bool
+ends_all(int error)
+{
+    switch (error) {
+    case 0: /* no OSError */
+    case EAGAIN:
+    case EBADF:
+    case ENOMEM:
+    case ENOTSOCK:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Puts `index` and `written` on the OSError that is set. Returns -1. */
+static Py_ssize_t
+annotate(size_t index, size_t written)
+{
+    PyObject *type, *value, *traceback, *at, *count;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    at = PyLong_FromSize_t(index);
+    count = PyLong_FromSize_t(written);
+    if (at == NULL || count == NULL || PyObject_SetAttrString(value, "index", at) < 0 ||
+        PyObject_SetAttrString(value, "written", count) < 0) {
+        PyErr_Clear(); /* the error at hand matters more */
+    }
+    Py_XDECREF(at);
+    Py_XDECREF(count);
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
+/* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, a tenth of a
+ * second in all. */
+enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
+
+/* The whole of write_all. Returns how many messages were written, or -1 with an exception. */
+static Py_ssize_t
+run_all(ipv4b_batch *b, const ipv4b_io *request, bool skip)
+{
+    ipv4b_io io = *request;
+    size_t written = 0;
+    int tries = 0;
+
+    if (!(io.flags & MSG_DONTWAIT) && b->conn->timeout != 0) {
+        io.limit =
+            b->conn->timeout == IPV4B_FOREVER ? IPV4B_FOREVER : ipv4b_now() + b->conn->timeout;
+    }
+    for (size_t i = 0; i < b->pinned; i++) {
+        ((ipv4b_message_object *)b->scratch.owners[i])->error = 0;
+    }
+    while (b->start < b->pinned) {
+        Py_ssize_t done = move(b, &io);
+
+        if (done >= 0) {
+            written += (size_t)done;
+            tries = 0;
+        }
+        else if (io.error == ENOBUFS && tries < NOBUFS_TRIES && io.limit >= 0) {
+            PyErr_Clear();
+            if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io.limit) < 0) {
+                return annotate(b->start, written);
+            }
+        }
+        else if (!skip || ends_all(io.error)) {
+            return annotate(b->start, written);
+        }
+        else {
+            PyErr_Clear();
+            b->start++;
+            tries = 0;
+        }
+    }
+    return (Py_ssize_t)written;
+}
+
+/* The error of an earlier batch of reads that came after its first message. Returns 0, or -1 when
+ * it is raised. */
+static int
+raise_late(ipv4b_conn_object *conn)
+{
+    int late = conn->late_error;
+
+    conn->late_error = 0;
+    return late == 0 ? 0 : ipv4b_conn_raise(conn, "read", late);
+}
+
+typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
+
+/* Arguments are sorted out; this is a call from its first step to its last. */
+static PyObject *
+batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
+           PyObject *flags)
+{
+    ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
+    ipv4b_io request = {.limit = -1};
+    long long number = 0;
+    PyObject *list;
+    Py_ssize_t done;
+
+    if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
+        return NULL;
+    }
+    request.flags = (int)number;
+    if (!b.conn->open) {
+        (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
+        return NULL;
+    }
+    if (direction == IPV4B_READ && raise_late(b.conn) < 0) {
+        return NULL;
+    }
+    list = PySequence_Fast(msgs, "msgs: a sequence of Message is required");
+    if (list == NULL) {
+        return NULL;
+    }
+    done = ipv4b_gather(&b, list);
+    if (done == 0) {
+        done = mode == ONCE ? run_once(&b, &request) : run_all(&b, &request, mode == ALL_SKIP);
+    }
+    ipv4b_gather_end(&b);
+    Py_DECREF(list);
+    return done < 0 ? NULL : PyLong_FromSsize_t(done);
+}
+
+const char ipv4b_read_batch_doc[] =
+    "read_batch($self, /, msgs, flags=0)\n--\n\n"
+    "Receive datagrams into `msgs`, a list of Message, and return how many came.\n\n"
+    "Waits until there is at least one, within the timeout, and then takes what is there without\n"
+    "waiting for more. The first so many messages have n, nn, flags and addr set; the others are\n"
+    "as they were. `flags` are MSG_* of recvmsg(2); MSG_DONTWAIT never waits. One system call\n"
+    "(recvmmsg(2)) does it. An empty list gives 0.\n\n"
+    "Raises TypeError, ValueError or RuntimeError that names the message, with nothing read, for\n"
+    "an item that is no Message, stands in the list twice, has a read-only buffer or is in use by\n"
+    "another call; and OSError: TimeoutError, BlockingIOError, EBADF when closed meanwhile.";
+
+PyObject *
+ipv4b_read_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"msgs", "flags", NULL};
+    static const ipv4b_signature signature = {"read_batch", names, 1};
+    PyObject *values[2] = {NULL};
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    return batch_call(self, IPV4B_READ, ONCE, values[0], values[1]);
+}
+
+const char ipv4b_write_batch_doc[] =
+    "write_batch($self, /, msgs, flags=0)\n--\n\n"
+    "Send `msgs`, a list of Message, and return how many the kernel took.\n\n"
+    "Each goes to its addr, or to the peer of a connected socket, with all of its buffers and its\n"
+    "control data. Waits for room for the first one, within the timeout. A count below the\n"
+    "list's length means that the next message failed or found no room: call again from there\n"
+    "to go on, or to get its error. `flags` are MSG_* of sendmsg(2). One system call\n"
+    "(sendmmsg(2)) takes 1024 messages. An empty list gives 0.\n\n"
+    "Raises OSError only if the first message failed, and then sets its errno; and TypeError,\n"
+    "ValueError or RuntimeError that names the message, with nothing sent, for an item that is no\n"
+    "Message, has an oob that does not parse, or is being read into by another call.";
+
+PyObject *
+ipv4b_write_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"msgs", "flags", NULL};
+    static const ipv4b_signature signature = {"write_batch", names, 1};
+    PyObject *values[2] = {NULL};
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    return batch_call(self, IPV4B_WRITE, ONCE, values[0], values[1]);
+}
+
+const char ipv4b_write_all_doc[] =
+    "write_all($self, /, msgs, flags=0, errors='raise')\n--\n\n"
+    "Send every Message of `msgs`, in as many system calls as it takes; return how many went.\n\n"
+    "Waits for room, for all of them together, within timeout and deadline. Each message's errno\n"
+    "says what became of it: 0 if it went. errors='raise' stops at the first that fails;\n"
+    "errors='skip' goes on past it. EINTR and EAGAIN are handled, and ENOBUFS is waited for,\n"
+    "0.1 seconds at most.\n\n"
+    "Raises OSError with two more attributes: index, of the message that failed, and written, how\n"
+    "many had gone. With 'skip' that is for the connection's own troubles only: TimeoutError,\n"
+    "BlockingIOError, EBADF when closed. TypeError, ValueError and RuntimeError are as in\n"
+    "write_batch, with nothing sent.";
+
+PyObject *
+ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"msgs", "flags", "errors", NULL};
+    static const ipv4b_signature signature = {"write_all", names, 1};
+    PyObject *values[3] = {NULL};
+    batch_mode mode = ALL_RAISE;
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    if (values[2] != NULL) {
+        if (!PyUnicode_Check(values[2]) ||
+            (PyUnicode_CompareWithASCIIString(values[2], "raise") != 0 &&
+             PyUnicode_CompareWithASCIIString(values[2], "skip") != 0)) {
+            PyErr_Format(PyExc_ValueError, "errors: 'raise' or 'skip' is required, not %R",
+                         values[2]);
+            return NULL;
+        }
+        mode = PyUnicode_CompareWithASCIIString(values[2], "skip") == 0 ? ALL_SKIP : ALL_RAISE;
+    }
+    return batch_call(self, IPV4B_WRITE, mode, values[0], values[1]);
+}

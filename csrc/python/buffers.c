@@ -1,0 +1,133 @@
+/* buffers.c - see buffers.h. */
+#include "buffers.h"
+
+ipv4b_buffers *
+ipv4b_buffers_new(PyObject *tuple, const char *field)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    ipv4b_buffers *b;
+
+    if (count > IPV4B_IOV_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s: %zd buffers; a message takes at most %d", field, count,
+                     (int)IPV4B_IOV_MAX);
+        return NULL;
+    }
+    b = PyMem_Malloc(sizeof *b + (size_t)count * (sizeof b->views[0] + sizeof b->iov[0]));
+    if (b == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    b->objects = Py_NewRef(tuple);
+    b->count = 0;
+    b->iov = (struct iovec *)(void *)&b->views[count];
+    b->readonly = false;
+    while (b->count < count) {
+        PyObject *object = PyTuple_GET_ITEM(tuple, b->count);
+        Py_buffer *view = &b->views[b->count];
+
+        if (!PyObject_CheckBuffer(object)) {
+            PyErr_Format(PyExc_TypeError, "%s[%zd]: a bytes-like object is required, not %.100s",
+                         field, b->count, Py_TYPE(object)->tp_name);
+            ipv4b_buffers_free(b);
+            return NULL;
+        }
+        if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE) < 0) {
+            ipv4b_buffers_free(b);
+            return NULL;
+        }
+        b->iov[b->count].iov_base = view->buf;
+        b->iov[b->count].iov_len = (size_t)view->len;
+        b->readonly = b->readonly || view->readonly;
+        b->count++;
+    }
+    return b;
+}
+
+void
+ipv4b_buffers_free(ipv4b_buffers *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    for (Py_ssize_t i = 0; i < b->count; i++) {
+        PyBuffer_Release(&b->views[i]);
+    }
+    Py_DECREF(b->objects);
+    PyMem_Free(b);
+}
+
+size_t
+ipv4b_buffers_size(const ipv4b_buffers *b)
+{
+    size_t size = 0;
+
+    for (Py_ssize_t i = 0; i < b->count; i++) {
+        size += b->iov[i].iov_len;
+    }
+    return size;
+}
+
+PyObject *
+ipv4b_buffers_join(const ipv4b_buffers *b, size_t n)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    char *at;
+
+    if (bytes == NULL) {
+        return NULL;
+    }
+    at = PyBytes_AS_STRING(bytes);
+    for (Py_ssize_t i = 0; n > 0; i++) {
+        size_t part = b->iov[i].iov_len < n ? b->iov[i].iov_len : n;
+
+        memcpy(at, b->iov[i].iov_base, part);
+        at += part;
+        n -= part;
+    }
+    return bytes;
+}
+
+PyObject *
+ipv4b_slice(PyObject *sequence, Py_ssize_t start, Py_ssize_t stop)
+{
+    PyObject *from = PyLong_FromSsize_t(start);
+    PyObject *to = PyLong_FromSsize_t(stop);
+    PyObject *slice = from == NULL || to == NULL ? NULL : PySlice_New(from, to, NULL);
+    PyObject *part = slice == NULL ? NULL : PyObject_GetItem(sequence, slice);
+
+    Py_XDECREF(from);
+    Py_XDECREF(to);
+    Py_XDECREF(slice);
+    return part;
+}
+
+PyObject *
+ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
+{
+    PyObject *view = PyMemoryView_FromObject(exporter);
+    const Py_buffer *info;
+
+    if (view == NULL) {
+        return NULL;
+    }
+    info = PyMemoryView_GET_BUFFER(view);
+    if (info->ndim != 1 || info->itemsize != 1 || strcmp(info->format, "B") != 0) {
+        Py_SETREF(view, PyObject_CallMethod(view, "cast", "s", "B"));
+    }
+    if (view != NULL && (start != 0 || stop != PyMemoryView_GET_BUFFER(view)->len)) {
+        Py_SETREF(view, ipv4b_slice(view, start, stop));
+    }
+    return view;
+}
+
+int
+ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg)
+{
+    if (b != NULL) {
+        Py_VISIT(b->objects);
+        for (Py_ssize_t i = 0; i < b->count; i++) {
+            Py_VISIT(b->views[i].obj);
+        }
+    }
+    return 0;
+}

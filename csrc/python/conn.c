@@ -1,0 +1,453 @@
+/* conn.c - the type Conn: see conn.h for the locking rule, connio.c for the I/O loop. */
+#include "conn.h"
+
+#include <math.h>
+#include <structmember.h>
+#include <sys/stat.h>
+
+#include "addr.h"
+#include "args.h"
+#include "sockopt.h"
+
+/* What a descriptor is that is no socket. */
+static const char *
+file_kind(int fd)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0) {
+        return "not open";
+    }
+    return S_ISREG(status.st_mode)    ? "a regular file"
+           : S_ISDIR(status.st_mode)  ? "a directory"
+           : S_ISFIFO(status.st_mode) ? "a pipe"
+           : S_ISCHR(status.st_mode)  ? "a character device"
+                                      : "no socket";
+}
+
+static const char *
+type_name(int type)
+{
+    return type == SOCK_STREAM  ? "SOCK_STREAM"
+           : type == SOCK_DGRAM ? "SOCK_DGRAM"
+           : type == SOCK_RAW   ? "SOCK_RAW"
+                                : "another type";
+}
+
+/* Learns what the descriptor is and refuses what is not wanted. Returns 0, or -1 with ValueError or
+ * OSError. */
+static int
+conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wanted)
+{
+    const char *name = ipv4b_type_name(Py_TYPE(self));
+    int domain = ipv4b_socket_domain(fd);
+    int protocol = domain < 0 ? 0 : ipv4b_socket_protocol(fd);
+    int type = 0;
+    socklen_t len = sizeof type;
+
+    if (domain == -ENOTSOCK || domain == -EBADF) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is required; descriptor %d is %s", name, wanted, fd,
+                     file_kind(fd));
+        return -1;
+    }
+    if (domain < 0 || protocol < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    if (domain != AF_INET) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is required; descriptor %d is a socket of %s (%d)",
+                     name, wanted, fd,
+                     domain == AF_INET6  ? "AF_INET6"
+                     : domain == AF_UNIX ? "AF_UNIX"
+                                         : "another family",
+                     domain);
+        return -1;
+    }
+    if (type < 0 || type > 31 || !(types & 1U << type)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: %s is required; descriptor %d is an AF_INET socket of "
+                     "%s (%d)",
+                     name, wanted, fd, type_name(type), type);
+        return -1;
+    }
+    self->type = type;
+    self->protocol = protocol;
+    return 0;
+}
+
+/* Seconds as Python gives them -> ns, rounded up as socket does; None is for ever. Returns 0, or -1
+ * with an exception. */
+static int
+seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
+{
+    double seconds;
+
+    if (value == Py_None) {
+        *out = IPV4B_FOREVER;
+        return 0;
+    }
+    seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (!(seconds >= least)) {
+        PyErr_Format(PyExc_ValueError, "%s: %R is no number of seconds to wait", field, value);
+        return -1;
+    }
+    /* Nobody waits for a century: what is longer is for ever, and the sum with a clock cannot
+     * overflow. A deadline before the clock's beginning is as past as its beginning. */
+    *out = seconds > 3e9 ? IPV4B_FOREVER : seconds < 0 ? 0 : (int64_t)ceil(seconds * 1e9);
+    return 0;
+}
+
+/* The socket's own timeout, or for a mere descriptor what its O_NONBLOCK says. */
+static int
+conn_inherit_timeout(ipv4b_conn_object *self, int fd)
+{
+    PyObject *timeout = NULL;
+    int flags, r;
+
+    if (self->sock != NULL) {
+        timeout = PyObject_GetAttr(self->sock, self->state->str_gettimeout);
+        if (timeout == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    if (timeout != NULL) {
+        Py_SETREF(timeout, PyObject_CallNoArgs(timeout));
+        r = timeout == NULL ? -1 : seconds_parse(timeout, "timeout", 0, &self->timeout);
+        Py_XDECREF(timeout);
+        return r;
+    }
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    self->timeout = flags & O_NONBLOCK ? 0 : IPV4B_FOREVER;
+    return 0;
+}
+
+int
+ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int types,
+                const char *wanted)
+{
+    static char *names[] = {"sock", NULL};
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    PyObject *sock;
+    long long number;
+    int fd;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &sock)) {
+        return -1;
+    }
+    if (self->state != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a connection is initialised once");
+        return -1;
+    }
+    self->state = ipv4b_state_of(Py_TYPE(op));
+    if (self->state == NULL) {
+        return -1;
+    }
+    if (PyIndex_Check(sock)) {
+        if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
+            return -1;
+        }
+        fd = self->fd = (int)number;
+    }
+    else {
+        if (!PyObject_HasAttr(sock, self->state->str_fileno)) {
+            PyErr_Format(
+                PyExc_TypeError,
+                "sock: a socket, an object with fileno() or an int is required, not %.100s",
+                Py_TYPE(sock)->tp_name);
+            return -1;
+        }
+        self->sock = Py_NewRef(sock);
+        self->fd = -1;
+        fd = ipv4b_ask_fileno(sock, self->state->str_fileno);
+        if (fd == -1) {
+            PyErr_Format(PyExc_ValueError, "%s: %s is required; this one is closed",
+                         ipv4b_type_name(Py_TYPE(op)), wanted);
+        }
+        if (fd < 0) {
+            return -1;
+        }
+    }
+    if (conn_inspect(self, fd, types, wanted) < 0 || conn_inherit_timeout(self, fd) < 0) {
+        return -1;
+    }
+    self->deadline[IPV4B_READ] = self->deadline[IPV4B_WRITE] = IPV4B_FOREVER;
+    self->open = true;
+    return 0;
+}
+
+static int
+conn_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return ipv4b_conn_init(self, args, kwargs, ~0U, "an AF_INET socket");
+}
+
+static int
+conn_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((ipv4b_conn_object *)self)->sock);
+    return 0;
+}
+
+static int
+conn_clear(PyObject *op)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+
+    self->open = false;
+    Py_CLEAR(self->sock);
+    return 0;
+}
+
+/* The socket belongs to whoever made it: a connection that is forgotten does not close it. */
+static void
+conn_dealloc(PyObject *op)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    PyTypeObject *type = Py_TYPE(op);
+
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    (void)conn_clear(op);
+    ipv4b_conn_drop_waker(self);
+    ipv4b_scratch_free(&self->scratch);
+    ipv4b_gso_plan_free(&self->plan);
+    ipv4b_gro_free(self->queue);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(conn_close_doc,
+             "close($self, /)\n--\n\n"
+             "Close the connection and the socket that it was made from; a descriptor given as an\n"
+             "int is left open. Calls that wait in other threads end with OSError EBADF. Closing\n"
+             "again does nothing.");
+
+static PyObject *
+conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+
+    if (self->open) {
+        self->open = false;
+        ipv4b_conn_drop_waker(self);
+        if (self->calls > 0) {
+            self->release_due = true;
+        }
+        else if (ipv4b_conn_release(self) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+/* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
+ * between. */
+static PyObject *
+set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int64_t deadline;
+
+    if (seconds_parse(value, "deadline", -HUGE_VAL, &deadline) < 0 ||
+        ipv4b_conn_fileno(self, "set_deadline") < 0) {
+        return NULL;
+    }
+    if (of_reads) {
+        self->deadline[IPV4B_READ] = deadline;
+    }
+    if (of_writes) {
+        self->deadline[IPV4B_WRITE] = deadline;
+    }
+    ipv4b_conn_wake(self);
+    Py_RETURN_NONE;
+}
+
+#define DEADLINE_DOC(name, calls)                                                                  \
+    name "($self, deadline, /)\n--\n\n"                                                            \
+         "Set the time at which waiting " calls " end with TimeoutError: time.monotonic()\n"       \
+         "seconds, or None for no such time.\n\n"                                                  \
+         "It holds for calls that wait now, in other threads, and for those to come, beside\n"     \
+         "timeout. A call whose deadline is past still takes what needs no wait. Raises "          \
+         "TypeError\n"                                                                             \
+         "or ValueError for what is no number, and OSError EBADF on a closed connection."
+
+PyDoc_STRVAR(set_deadline_doc, DEADLINE_DOC("set_deadline", "reads and writes"));
+PyDoc_STRVAR(set_read_deadline_doc, DEADLINE_DOC("set_read_deadline", "reads"));
+PyDoc_STRVAR(set_write_deadline_doc, DEADLINE_DOC("set_write_deadline", "writes"));
+
+static PyObject *
+conn_set_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, true, true);
+}
+
+static PyObject *
+conn_set_read_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, true, false);
+}
+
+static PyObject *
+conn_set_write_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, false, true);
+}
+
+PyDoc_STRVAR(conn_fileno_doc, "fileno($self, /)\n--\n\n"
+                              "The descriptor as an int, -1 when the connection is closed.");
+
+static PyObject *
+conn_fileno_method(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    int fd = ipv4b_conn_peek_fileno((ipv4b_conn_object *)self);
+
+    return fd == -2 ? NULL : PyLong_FromLong(fd);
+}
+
+static PyObject *
+conn_enter(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+conn_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+{
+    return conn_close(self, NULL);
+}
+
+static PyObject *
+conn_get_endpoint(PyObject *op, void *closure)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    bool remote = closure != NULL;
+    const char *operation = remote ? "getpeername" : "getsockname";
+    int fd = ipv4b_conn_fileno(self, operation);
+    struct sockaddr_in name;
+    int r;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    r = ipv4b_conn_endpoint(self, fd, remote, &name);
+    if (r == -ENOTCONN) {
+        Py_RETURN_NONE;
+    }
+    if (r < 0) {
+        (void)ipv4b_conn_raise(self, operation, -r);
+        return NULL;
+    }
+    return ipv4b_endpoint_tuple(&name);
+}
+
+static PyObject *
+conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t timeout = ((ipv4b_conn_object *)self)->timeout;
+
+    if (timeout == IPV4B_FOREVER) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)timeout / 1e9);
+}
+
+static int
+conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (ipv4b_check_set(value, "timeout") < 0) {
+        return -1;
+    }
+    return seconds_parse(value, "timeout", 0, &((ipv4b_conn_object *)self)->timeout);
+}
+
+static PyObject *
+conn_repr(PyObject *op)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    const char *name = Py_TYPE(op)->tp_name;
+    PyObject *where, *repr = NULL;
+    int fd = ipv4b_conn_peek_fileno(self);
+
+    if (fd == -2) {
+        return NULL;
+    }
+    where = ipv4b_conn_describe(self, fd, true);
+    if (where != NULL) {
+        repr = fd < 0 ? PyUnicode_FromFormat("<%s %U closed>", name, where)
+                      : PyUnicode_FromFormat("<%s %U fd=%d>", name, where, fd);
+        Py_DECREF(where);
+    }
+    return repr;
+}
+
+static PyMemberDef conn_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ipv4b_conn_object, weakrefs), READONLY, NULL},
+    {0},
+};
+
+static PyGetSetDef conn_getset[] = {
+    {"local_addr", conn_get_endpoint, NULL,
+     "The local end as a (host, port) tuple (getsockname(2)); the port is 0 on raw sockets.", NULL},
+    {"remote_addr", conn_get_endpoint, NULL,
+     "The peer of a connected socket as a (host, port) tuple (getpeername(2)), or None.",
+     (void *)1},
+    {"timeout", conn_get_timeout, conn_set_timeout,
+     "How long a call waits: seconds as a float, 0.0 for not at all, None for ever.\n\n"
+     "It starts as the socket's own, and counts from the next call on. A wait that is too long\n"
+     "raises TimeoutError, and one that is not allowed BlockingIOError.",
+     NULL},
+    {"tos", ipv4b_sockopt_get, ipv4b_sockopt_set,
+     "Type of service of what is sent: DSCP and ECN, 0 to 255 (IP_TOS, ip(7)). On a TCP socket\n"
+     "the kernel keeps the two ECN bits to itself.",
+     (void *)&ipv4b_opt_tos},
+    {"ttl", ipv4b_sockopt_get, ipv4b_sockopt_set,
+     "Time to live of unicast that is sent, 1 to 255 hops (IP_TTL, ip(7)).",
+     (void *)&ipv4b_opt_ttl},
+    {0},
+};
+
+static PyMethodDef conn_methods[] = {
+    {"close", conn_close, METH_NOARGS, conn_close_doc},
+    {"set_deadline", conn_set_deadline, METH_O, set_deadline_doc},
+    {"set_read_deadline", conn_set_read_deadline, METH_O, set_read_deadline_doc},
+    {"set_write_deadline", conn_set_write_deadline, METH_O, set_write_deadline_doc},
+    {"fileno", conn_fileno_method, METH_NOARGS, conn_fileno_doc},
+    {"__enter__", conn_enter, METH_NOARGS, NULL},
+    {"__exit__", IPV4B_METHOD(conn_exit), METH_FASTCALL, NULL},
+    {0},
+};
+
+PyDoc_STRVAR(conn_doc,
+             "Conn(sock)\n--\n\n"
+             "IP-level access to an IPv4 socket of any type, TCP too.\n\n"
+             "sock is a socket.socket or another object with fileno(), which is kept and asked at\n"
+             "every call; or an int, a descriptor that is borrowed and never closed. Raises\n"
+             "TypeError or ValueError that says what the argument is instead. A connection is a\n"
+             "context manager that closes itself.");
+
+static PyType_Slot conn_slots[] = {
+    {Py_tp_doc, (void *)conn_doc},           IPV4B_SLOT(Py_tp_init, conn_init),
+    IPV4B_SLOT(Py_tp_dealloc, conn_dealloc), IPV4B_SLOT(Py_tp_traverse, conn_traverse),
+    IPV4B_SLOT(Py_tp_clear, conn_clear),     IPV4B_SLOT(Py_tp_repr, conn_repr),
+    {Py_tp_members, conn_members},           {Py_tp_getset, conn_getset},
+    {Py_tp_methods, conn_methods},           {0, NULL},
+};
+
+PyType_Spec ipv4b_conn_spec = {
+    .name = "ipv4batch.Conn",
+    .basicsize = sizeof(ipv4b_conn_object),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = conn_slots,
+};

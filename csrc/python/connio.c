@@ -1,0 +1,352 @@
+/* connio.c - the one I/O loop of all connections, and what its errors say: see conn.h for the
+ * locking rule. */
+#include "conn.h"
+
+#include "addr.h"
+#include "errors.h"
+
+static PyObject *
+conn_network(const ipv4b_conn_object *self)
+{
+    switch (self->type) {
+    case SOCK_DGRAM:
+        return self->protocol == IPPROTO_UDP || self->protocol == 0
+                   ? PyUnicode_FromString("udp4")
+                   : PyUnicode_FromFormat("dgram4:%d", self->protocol);
+    case SOCK_RAW:
+        return PyUnicode_FromFormat("ip4:%d", self->protocol);
+    case SOCK_STREAM:
+        return self->protocol == IPPROTO_TCP || self->protocol == 0
+                   ? PyUnicode_FromString("tcp4")
+                   : PyUnicode_FromFormat("stream4:%d", self->protocol);
+    default:
+        return PyUnicode_FromFormat("type%d:%d", self->type, self->protocol);
+    }
+}
+
+int
+ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote, struct sockaddr_in *out)
+{
+    socklen_t len = sizeof *out;
+
+    memset(out, 0, sizeof *out);
+    if ((remote ? getpeername(fd, (struct sockaddr *)out, &len)
+                : getsockname(fd, (struct sockaddr *)out, &len)) < 0) {
+        return -errno;
+    }
+    if (self->type == SOCK_RAW) {
+        out->sin_port = 0; /* Linux gives the protocol number here */
+    }
+    return 0;
+}
+
+PyObject *
+ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote)
+{
+    PyObject *text = conn_network(self);
+
+    for (int end = 0; text != NULL && fd >= 0 && end <= (remote ? 1 : 0); end++) {
+        struct sockaddr_in name;
+        char host[INET_ADDRSTRLEN];
+
+        if (ipv4b_conn_endpoint(self, fd, end == 1, &name) < 0) {
+            break;
+        }
+        (void)ipv4b_addr_text(name.sin_addr, host);
+        Py_SETREF(text, PyUnicode_FromFormat("%U%s%s", text, end == 0 ? " " : "->", host));
+        if (text != NULL && self->type != SOCK_RAW) {
+            Py_SETREF(text, PyUnicode_FromFormat("%U:%d", text, ntohs(name.sin_port)));
+        }
+    }
+    return text;
+}
+
+int
+ipv4b_ask_fileno(PyObject *sock, PyObject *str_fileno)
+{
+    PyObject *number = PyObject_CallMethodNoArgs(sock, str_fileno);
+    long fd;
+
+    if (number == NULL) {
+        return -2;
+    }
+    fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd == -1 && PyErr_Occurred()) {
+        return -2;
+    }
+    if (fd > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "fileno(): %ld is no descriptor", fd);
+        return -2;
+    }
+    return fd < 0 ? -1 : (int)fd;
+}
+
+int
+ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
+{
+    int fd;
+
+    if (!self->open) {
+        return -1;
+    }
+    if (self->sock == NULL) {
+        return self->fd;
+    }
+    fd = ipv4b_ask_fileno(self->sock, self->state->str_fileno);
+    /* That was Python code, which may have closed the connection. */
+    return fd >= 0 && !self->open ? -1 : fd;
+}
+
+static int
+raise_with_text(ipv4b_conn_object *self, const char *operation, int err, const char *text)
+{
+    int fd = ipv4b_conn_peek_fileno(self);
+    PyObject *where, *what;
+
+    if (fd == -2) {
+        PyErr_Clear(); /* the error at hand matters more; it goes without an address */
+    }
+    where = ipv4b_conn_describe(self, fd, false);
+    what = where == NULL ? NULL : PyUnicode_FromFormat("%s %U", operation, where);
+    (void)ipv4b_raise_os(err, text, what);
+    Py_XDECREF(where);
+    Py_XDECREF(what);
+    return -1;
+}
+
+int
+ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err)
+{
+    return raise_with_text(self, operation, err, NULL);
+}
+
+int
+ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation)
+{
+    int fd = ipv4b_conn_peek_fileno(self);
+
+    if (fd == -1) {
+        return raise_with_text(self, operation, EBADF, "The connection is closed");
+    }
+    return fd < 0 ? -1 : fd;
+}
+
+static void
+waker_release(ipv4b_waker *waker)
+{
+    if (waker != NULL && --waker->refs == 0) {
+        ipv4b_wake_close(&waker->wake);
+        PyMem_Free(waker);
+    }
+}
+
+/* A new reference to the waker of those who wait now. Returns 0 or a positive errno. */
+static int
+waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
+{
+    if (self->waker == NULL) {
+        ipv4b_waker *fresh = PyMem_Malloc(sizeof *fresh);
+        int r;
+
+        if (fresh == NULL) {
+            return ENOMEM;
+        }
+        r = ipv4b_wake_open(&fresh->wake);
+        if (r < 0) {
+            PyMem_Free(fresh);
+            return -r;
+        }
+        fresh->refs = 1; /* the connection's own */
+        self->waker = fresh;
+    }
+    self->waker->refs++;
+    *out = self->waker;
+    return 0;
+}
+
+void
+ipv4b_conn_drop_waker(ipv4b_conn_object *self)
+{
+    ipv4b_waker *waker = self->waker;
+
+    self->waker = NULL;
+    if (waker != NULL && waker->refs > 1) {
+        ipv4b_wake_signal(&waker->wake);
+    }
+    waker_release(waker);
+}
+
+void
+ipv4b_conn_wake(ipv4b_conn_object *self)
+{
+    /* With nobody waiting, the descriptor stays for those to come. */
+    if (self->waker != NULL && self->waker->refs > 1) {
+        ipv4b_conn_drop_waker(self);
+    }
+}
+
+/* The last call out closes the socket for a close() that came meanwhile; an exception that is set
+ * stays. */
+static void
+conn_leave(ipv4b_conn_object *self)
+{
+    PyObject *type, *value, *traceback;
+
+    if (--self->calls > 0 || !self->release_due) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    if (ipv4b_conn_release(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+int
+ipv4b_conn_release(ipv4b_conn_object *self)
+{
+    PyObject *result;
+
+    self->release_due = false;
+    ipv4b_gro_free(self->queue); /* what was not read is lost, as it is in the kernel */
+    self->queue = NULL;
+    if (self->sock == NULL) {
+        return 0;
+    }
+    result = PyObject_CallMethodNoArgs(self->sock, self->state->str_close);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Waits once. Returns 0 to try again, a positive errno, or -1 with a signal handler's exception.
+ * *fruitless says that nothing but an error was announced, and is given back for the next wait. */
+static int
+conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline, bool *fruitless)
+{
+    ipv4b_waker *waker;
+    int r = waker_acquire(self, &waker);
+
+    if (r != 0) {
+        return r;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    r = ipv4b_wait(fd, events, &waker->wake, deadline, *fruitless);
+    Py_END_ALLOW_THREADS
+    waker_release(waker);
+    if (r == -EINTR) {
+        return PyErr_CheckSignals() < 0 ? -1 : 0;
+    }
+    *fruitless = r == IPV4B_WAIT_ERROR;
+    /* A descriptor that was closed behind our back is looked up again, and found closed. */
+    return r >= 0 || r == -EBADF ? 0 : -r;
+}
+
+/* The queue that a read has to go through: while receive offload is on, and after that until it is
+ * empty. */
+static ipv4b_gro *
+conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
+{
+    if (self->queue == NULL || io->direction != IPV4B_READ || (io->flags & IPV4B_MSG_ERRQUEUE)) {
+        return NULL;
+    }
+    return self->gro || ipv4b_gro_pending(self->queue) > 0 ? self->queue : NULL;
+}
+
+/* One attempt without the GIL. The queue is chosen each time, with the GIL: gro may be switched
+ * while we wait. */
+static int
+conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
+{
+    int r;
+
+    io->queue = conn_queue(self, io);
+    self->plain_reads += io->queue == NULL;
+    Py_BEGIN_ALLOW_THREADS
+    r = io->attempt(fd, io);
+    Py_END_ALLOW_THREADS
+    self->plain_reads -= io->queue == NULL;
+    return r;
+}
+
+/* The loop of ipv4b_conn_run, inside the count of calls. */
+static int
+conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    const char *operation = io->direction == IPV4B_READ ? "read" : "write";
+    /* The error queue is announced by POLLERR alone, which poll always reports (ip(7),
+     * IP_RECVERR). */
+    short events = io->direction == IPV4B_WRITE     ? POLLOUT
+                   : io->flags & IPV4B_MSG_ERRQUEUE ? 0
+                                                    : POLLIN;
+    int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->timeout;
+    int64_t limit = io->limit;
+    bool fruitless = false;
+
+    for (;;) {
+        int fd = ipv4b_conn_fileno(self, operation);
+        int64_t now, deadline;
+        int r;
+
+        if (fd < 0) {
+            io->error = self->open ? 0 : EBADF;
+            return -1;
+        }
+        r = conn_attempt(self, fd, io);
+        if (r >= 0) {
+            return r;
+        }
+        if (r == -EINTR) {
+            if (PyErr_CheckSignals() < 0) {
+                io->error = 0;
+                return -1;
+            }
+            continue;
+        }
+        io->error = -r;
+        if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {
+            return ipv4b_conn_raise(self, operation, io->error);
+        }
+        if (!self->open) {
+            continue; /* closed while the GIL was released: raised as above */
+        }
+        now = ipv4b_now();
+        if (limit < 0) {
+            limit = timeout == IPV4B_FOREVER ? IPV4B_FOREVER : now + timeout;
+        }
+        /* Looked up each time: another thread may move the deadline, and wakes us when it does. */
+        deadline = self->deadline[io->direction] < limit ? self->deadline[io->direction] : limit;
+        if (deadline <= now) {
+            io->error = ETIMEDOUT;
+            return raise_with_text(self, operation, ETIMEDOUT, "timed out");
+        }
+        r = conn_wait(self, fd, events, deadline, &fruitless);
+        if (r != 0) {
+            io->error = r > 0 ? r : 0;
+            return r > 0 ? ipv4b_conn_raise(self, operation, r) : -1;
+        }
+    }
+}
+
+int
+ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    int r;
+
+    self->calls++;
+    r = conn_loop(self, io);
+    conn_leave(self);
+    return r;
+}
+
+int
+ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
+{
+    int64_t until = ipv4b_now() + ns;
+    bool fruitless = false;
+    int r;
+
+    /* poll passes over a negative descriptor (poll(2)). */
+    r = conn_wait(self, -1, 0, until < limit ? until : limit, &fruitless);
+    return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
+}

@@ -1,0 +1,34 @@
+/* control.h - the type ControlMessage, a Python view of core's ipv4b_ancillary.
+ *
+ * Locking: the GIL; no call on a ControlMessage releases it.
+ */
+#ifndef IPV4B_CONTROL_H
+#define IPV4B_CONTROL_H
+
+#include "state.h"
+
+#include "ancillary.h"
+
+typedef struct {
+    PyObject_HEAD
+    ipv4b_ancillary value;
+} ipv4b_control_object;
+
+extern PyType_Spec ipv4b_control_spec;
+
+/* A new, empty ControlMessage, or NULL with an exception. */
+ipv4b_control_object *ipv4b_control_new(ipv4b_state *state);
+
+/* Raises the ValueError for a control buffer that ipv4b_ancillary_parse or ipv4b_cmsg_next refused
+ * with `err` at byte `where`. `field` names the buffer. */
+void ipv4b_control_raise(int err, size_t where, const char *field);
+
+/* The flags argument of set_control_message, new_control_message and new_messages. 0, or -1 with an
+ * exception. */
+int ipv4b_control_flags_parse(PyObject *value, unsigned int *out);
+
+/* The module function new_control_message. */
+PyObject *ipv4b_new_control_message(PyObject *module, PyObject *flags);
+extern const char ipv4b_new_control_message_doc[];
+
+#endif

@@ -1,0 +1,12 @@
+/* dgram.h - the type DatagramConn: what PacketConn and RawConn have in common.
+ *
+ * It is a base to inherit from and no public name. Locking: see conn.h.
+ */
+#ifndef IPV4B_DGRAM_H
+#define IPV4B_DGRAM_H
+
+#include "state.h"
+
+extern PyType_Spec ipv4b_dgram_spec;
+
+#endif

@@ -1,0 +1,57 @@
+/* message.h - the type Message: buffers, control data and address of one datagram, in the form that
+ * the kernel takes.
+ *
+ * A Message holds the buffers (Py_buffer) of its Python objects and keeps iovec and sockaddr ready,
+ * so that a call builds nothing. Locking: the GIL, and pins. A call that releases the GIL pins its
+ * messages first: it owns a reference to each, and while `pins` is not 0 buffers, oob and addr
+ * cannot be set, so that every pointer that it took from here stays good. Any number of calls may
+ * write a message at once; a read wants it alone, for the kernel writes into it.
+ */
+#ifndef IPV4B_MESSAGE_H
+#define IPV4B_MESSAGE_H
+
+#include "state.h"
+
+#include "sysdep.h"
+
+/* Buffers that are held, in one block of memory with their iovecs. */
+typedef struct ipv4b_buffers ipv4b_buffers;
+
+typedef struct {
+    PyObject_HEAD
+    /* What the kernel gets, ready to be copied into a slot. msg_iov points into `data`, msg_control
+     * into `oob`, msg_name always to `name`; msg_namelen is 0 for no address. */
+    struct msghdr header;
+    struct sockaddr_in name;
+    int pins;         /* calls that write the message, or IPV4B_PIN_READ */
+    bool readonly;    /* one of the buffers is, or the control buffer */
+    bool oob_trusted; /* oob is of bytes that cannot change, and they parse */
+    /* Results of the last call. */
+    unsigned int n;
+    unsigned int nn;
+    int flags;
+    int error;
+    /* Python's side. */
+    ipv4b_buffers *data; /* NULL for none */
+    ipv4b_buffers *oob;  /* NULL for none */
+    PyObject *addr;      /* the tuple for addr_key, made when asked for; or NULL */
+    struct sockaddr_in addr_key;
+} ipv4b_message_object;
+
+enum { IPV4B_PIN_READ = -1 };
+
+extern PyType_Spec ipv4b_message_spec;
+
+/* Which of the buffers is read-only, for an error: "buffers[2]", "oob". */
+PyObject *ipv4b_message_readonly_field(const ipv4b_message_object *m);
+
+/* How many bytes of the buffers the last call moved: n can be more, with MSG_TRUNC or after a
+ * change of buffers. */
+size_t ipv4b_message_filled(const ipv4b_message_object *m);
+
+/* The module function new_messages. */
+PyObject *ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames);
+extern const char ipv4b_new_messages_doc[];
+
+#endif

@@ -1,0 +1,30 @@
+/* record.h - what value types share: Header and ControlMessage are described by their table of
+ * attributes, one for each parameter of the constructor and in the same order.
+ *
+ * Locking: the GIL.
+ */
+#ifndef IPV4B_RECORD_H
+#define IPV4B_RECORD_H
+
+#include "state.h"
+
+typedef struct {
+    PyGetSetDef *fields;
+    int count;
+} ipv4b_record;
+
+/* Sets each attribute that has a value (BORROWED, NULL for none), from the last to the first.
+ * STEALS self and returns it, or NULL with the setter's exception. NULL in gives NULL out. */
+PyObject *ipv4b_record_fill(const ipv4b_record *record, PyObject *self, PyObject *const *values);
+
+/* The attributes' values as a new tuple: what copy and pickle hand to __new__. */
+PyObject *ipv4b_record_values(const ipv4b_record *record, PyObject *self);
+
+/* "Name(attribute=value, ...)" with the attributes that are true. */
+PyObject *ipv4b_record_repr(const ipv4b_record *record, PyObject *self);
+
+/* == and != of two objects of `type` or its subclasses, attribute by attribute. */
+PyObject *ipv4b_record_compare(const ipv4b_record *record, PyTypeObject *type, PyObject *self,
+                               PyObject *other, int op);
+
+#endif
