@@ -56,6 +56,7 @@ def running(*arguments: str, stderr: int = subprocess.PIPE) -> Iterator["subproc
         yield process
     finally:
         killer.cancel()
+        killer.join()
         process.kill()
         process.communicate()
 

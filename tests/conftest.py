@@ -1,0 +1,97 @@
+"""Fixtures for every test: privileges, and a look at what a test leaves behind."""
+
+import ctypes
+import gc
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import ipv4batch
+
+_CLONE_NEWNET = 0x40000000
+
+
+def _require(reason: str) -> None:
+    """Skip for a missing privilege, which is a failure where privileges are required."""
+    if os.environ.get("IPV4BATCH_REQUIRE_PRIVILEGED", "0") not in ("", "0"):
+        pytest.fail(f"{reason}, and IPV4BATCH_REQUIRE_PRIVILEGED is set")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Skip the test for a reason, or fail it where everything is required."""
+    return _require
+
+
+@pytest.fixture
+def needs_raw() -> None:
+    """Skip where the process may not open raw sockets."""
+    if not ipv4batch.capabilities()["raw_sockets"]:
+        _require("raw sockets need CAP_NET_RAW")
+
+
+@pytest.fixture
+def needs_netns() -> None:
+    """Skip where the process may not make network namespaces."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0 else 1)
+    if os.waitpid(child, 0)[1] != 0:
+        _require("network namespaces need CAP_SYS_ADMIN")
+
+
+@pytest.fixture
+def udp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two UDP sockets on 127.0.0.1, each with a port of its own and a time limit."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as a,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as b,
+    ):
+        for sock in (a, b):
+            sock.settimeout(10)
+            sock.bind(("127.0.0.1", 0))
+        yield a, b
+
+
+@pytest.fixture
+def conn_pair(
+    udp_pair: tuple[socket.socket, socket.socket],
+) -> tuple[ipv4batch.PacketConn, ipv4batch.PacketConn]:
+    """The same two as connections."""
+    a, b = udp_pair
+    return ipv4batch.PacketConn(a), ipv4batch.PacketConn(b)
+
+
+def _descriptors() -> dict[str, str]:
+    """What is open, by number; the listing's own descriptor is gone when it is read."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            pass
+    return found
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    """Fail a test that leaves a descriptor, a thread or a child process behind."""
+    threads = set(threading.enumerate())
+    before = _descriptors()
+    yield
+    left_threads = set(threading.enumerate()) - threads
+    assert not left_threads, f"threads left behind: {left_threads}"
+    if set(_descriptors()) - set(before):
+        gc.collect()
+    after = _descriptors()
+    left = {number: after[number] for number in set(after) - set(before)}
+    assert not left, f"descriptors left open: {left}"
+    try:
+        child, _ = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        child = None
+    assert child is None, "a child process was left behind"
