@@ -1,5 +1,6 @@
 """Fixtures for every test: privileges, and a look at what a test leaves behind."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -70,10 +71,8 @@ def _descriptors() -> dict[str, str]:
     """What is open, by number; the listing's own descriptor is gone when it is read."""
     found = {}
     for number in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             found[number] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            pass
     return found
 
 

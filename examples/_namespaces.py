@@ -1,0 +1,131 @@
+"""Network namespaces: small networks for the examples, which vanish when the script ends.
+
+A namespace (network_namespaces(7)) has interfaces, addresses and routes of its own, so nothing
+that an example sends leaves it. A script that lacks a privilege for that is ended, with one
+line that names the privilege and exit code 77.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import pathlib
+import socket
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NoReturn
+
+_CLONE_NEWNET = 0x40000000
+
+
+def skip(reason: str) -> NoReturn:
+    """Say why the script cannot run here, and end it."""
+    print(f"{pathlib.Path(sys.argv[0]).name}: {reason}", file=sys.stderr)
+    sys.exit(77)
+
+
+try:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netns import setns
+except ImportError:
+    skip("needs the package pyroute2, to make a network of its own")
+
+
+class Namespace:
+    """A network namespace; it lasts until it is closed and its sockets are."""
+
+    def __init__(self) -> None:
+        home = _current()
+        if ctypes.CDLL(None).unshare(_CLONE_NEWNET) < 0:
+            skip("needs CAP_SYS_ADMIN, to make network namespaces; run it as root")
+        with _returning(home):
+            self._fd = _current()
+            self._routes = IPRoute()
+        try:
+            self._up("lo")
+        except NetlinkError as error:
+            self.close()
+            if error.code == errno.EPERM:
+                skip("needs CAP_NET_ADMIN, to set up its network; run it as root")
+            raise
+
+    def __enter__(self) -> "Namespace":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._routes.close()
+        os.close(self._fd)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """What this thread opens inside is in this namespace, and stays in it."""
+        with _returning(_current()):
+            setns(self._fd)
+            yield
+
+    def socket(self, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
+        """A new IPv4 socket in this namespace."""
+        with self.entered():
+            try:
+                return socket.socket(socket.AF_INET, kind, protocol)
+            except PermissionError:
+                skip("needs CAP_NET_RAW, to open raw sockets; run it as root")
+
+    def index(self, interface: str) -> int:
+        """The number of an interface, by which a socket in here knows it."""
+        return int(self._routes.link_lookup(ifname=interface)[0])
+
+    def connect(
+        self, interface: str, address: str, other: "Namespace", its_interface: str, its_address: str
+    ) -> None:
+        """Lay a cable to another namespace, with a /24 network on it."""
+        self._routes.link(
+            "add",
+            ifname=interface,
+            kind="veth",
+            peer={"ifname": its_interface, "net_ns_fd": other._fd},
+        )
+        self.add_address(interface, address)
+        other.add_address(its_interface, its_address)
+        self._up(interface)
+        other._up(its_interface)
+
+    def add_address(self, interface: str, address: str) -> None:
+        """Give an interface an address, with a /24 network around it."""
+        self._routes.addr("add", index=self.index(interface), address=address, prefixlen=24)
+
+    def add_route(self, network: str, gateway: str) -> None:
+        """Reach a network through a router."""
+        self._routes.route("add", dst=network, gateway=gateway)
+
+    def forward(self) -> None:
+        """Be a router."""
+        with self.entered():
+            pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+    def _up(self, interface: str) -> None:
+        self._routes.link("set", index=self.index(interface), state="up")
+
+
+def _current() -> int:
+    """A descriptor of the namespace that this thread is in."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+
+@contextlib.contextmanager
+def _returning(home: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        setns(home)
+        os.close(home)
