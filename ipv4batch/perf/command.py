@@ -11,10 +11,10 @@ from dataclasses import asdict
 from .channel import Channel, PerfError
 from .loopback import HOST, receiver_process
 from .progress import show_progress
-from .receiver import MODES, make_data_socket, serve
+from .receiver import make_data_socket, serve
 from .report import as_json, as_text, make_report
 from .sender import Sender, Settings
-from .ways import WAYS, Address
+from .ways import Address
 
 # With port 0 the kernel chooses the TCP port, whose number may be taken for UDP: then another is
 # tried.
@@ -94,8 +94,7 @@ def _send(channel: Channel, host: str, target: str, settings: Settings, json_out
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sender = Sender(channel, sock, host, settings)
-        total = settings.rounds * len(MODES) * len(WAYS) * settings.count
-        with show_progress(total) as progress:
+        with show_progress(sender.transfers * settings.count) as progress:
             rounds = sender.run(progress)
     report = make_report(target, settings, sender.setup, rounds)
     if json_output:

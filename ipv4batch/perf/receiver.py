@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 
 from .channel import Channel, ChannelMessage, PerfError
 from .datagrams import HEADER_SIZE, MAX_SIZE, Checker, Tally
-from .ways import WAYS, Reader, make_slots
+from .ways import WAYS, Reader, make_slots, ways_here
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes with every change to what the two sides say to each other or to the datagrams."""
 
 MODES = ("turns", "overlap")
@@ -121,7 +121,7 @@ class _Run:
         # One byte more than a datagram of the run, so that a longer one does not pass for it.
         slots = make_slots(self._burst, self._size + 1)
         self._readers: dict[str, Reader] = {
-            name: way.reader(sock, slots, batch) for name, way in WAYS.items()
+            name: WAYS[name].reader(sock, slots, batch) for name in ways_here()
         }
         self._channel = channel
         self._sock = sock
@@ -136,25 +136,28 @@ class _Run:
             burst=self._burst,
             rcvbuf_asked=RCVBUF_ASKED,
             rcvbuf=rcvbuf,
+            ways=" ".join(self._readers),
         )
 
     def transfer(self, message: ChannelMessage) -> Tally:
         """Serve one transfer, send its result, and return what became of its datagrams."""
         way, mode = message.text("way"), message.text("mode")
-        if way not in WAYS or mode not in MODES:
+        if way not in self._readers or mode not in MODES:
             raise PerfError(f"the sender asks for an unknown transfer: {way!r}, {mode!r}")
         reader = self._readers[way]
         first = message.integer("first", 0, 1 << 62)
         checker = Checker(self._run, self._size, first, self._count)
         reads = _Reads()
+        reader.start()
         while (message := self._channel.receive("burst", "finish")).op == "burst":
             count = message.integer("count", 1, self._burst)
-            self._drain(checker)
+            self._drain(reader, checker)
             self._channel.send("ready")
             filled = self._read(reader, count, mode, reads)
             for index in range(filled):
                 checker.check(reader.datagram(index))
-        self._drain(checker)
+        self._drain(reader, checker)
+        reader.stop()
         tally = checker.tally()
         self._channel.send("result", **asdict(reads), **asdict(tally))
         return tally
@@ -198,13 +201,14 @@ class _Run:
             raise PerfError(f"the sender sent nothing for {self._channel.timeout:g} s")
         return self._sock.fileno() not in [descriptor for descriptor, _ in events]
 
-    def _drain(self, checker: Checker) -> None:
+    def _drain(self, reader: Reader, checker: Checker) -> None:
         """Read and count what came after its burst was over, so that it takes no later one's
         place.
         """
+        room = bytearray(self._size + 1)
         for _ in range(_MOST_DRAINED):
             try:
-                datagram = self._sock.recv(self._size + 1)
+                length = reader.late(room)
             except BlockingIOError:
                 break
-            checker.check(memoryview(datagram))
+            checker.check(memoryview(room)[:length])

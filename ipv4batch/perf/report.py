@@ -52,7 +52,7 @@ class Figure:
 FIGURES = (
     Figure(
         "datagrams_per_second",
-        "datagrams a second, end to end",
+        "datagrams/s, end to end",
         "overlap",
         # Where nothing arrived there is no rate: a rate of 0 would leave the ratio undefined.
         lambda transfer: _quotient(transfer.received * 1e9 or None, transfer.elapsed_ns),
@@ -60,14 +60,14 @@ FIGURES = (
     ),
     Figure(
         "send_ns",
-        "ns a datagram, sending",
+        "ns/datagram, sending",
         "turns",
         lambda transfer: _quotient(transfer.send_cpu_ns, transfer.sent),
         more_is_better=False,
     ),
     Figure(
         "receive_ns",
-        "ns a datagram, receiving",
+        "ns/datagram, receiving",
         "turns",
         lambda transfer: _quotient(transfer.receive_cpu_ns, transfer.received),
         more_is_better=False,
@@ -111,9 +111,10 @@ def make_report(
     target: str, settings: Settings, setup: Setup, rounds: list[list[Transfer]]
 ) -> Report:
     """Summarise the transfers of a run; `target` says where the datagrams went."""
+    gone = {transfer.way for measured in rounds for transfer in measured}
     base = next(iter(WAYS))
     ways = {}
-    for way in WAYS:
+    for way in (name for name in WAYS if name in gone):
         figures, ratios = {}, {}
         for figure in FIGURES:
             values = _values(figure, way, rounds)
@@ -155,7 +156,8 @@ def as_text(report: Report) -> str:
         "",
         "Each figure is the median of the rounds, and about half of them lie within the +-.",
         "End to end: both sides at work at once. ns: CPU time, user and kernel, within the calls",
-        "that send or receive, one side at a time. Times as fast: compared round by round.",
+        "that send or receive, one side at a time. Ratio: how many times as fast as socket,",
+        "compared round by round.",
     ]
     if setup.burst < settings.batch:
         lines.append(
@@ -186,7 +188,7 @@ def _table(report: Report) -> list[str]:
     for name, way in report.ways.items():
         header.append(name)
         if way.ratios:
-            header.append("times as fast")
+            header.append("ratio")
     rows = [header]
     for figure in FIGURES:
         row = [figure.title]
@@ -220,7 +222,7 @@ def _spread(spread: Spread | None, form: str) -> str:
     text = form.format(spread.median)
     if spread.low < spread.high:
         within = (spread.upper_quartile - spread.lower_quartile) / 2 / spread.median
-        text += f" +-{within:3.0%}"
+        text += f" +-{within:.0%}"
     return text
 
 

@@ -11,7 +11,7 @@ from .channel import Channel, ChannelMessage, PerfError
 from .datagrams import MISSING_LISTED, Composer, Tally
 from .progress import Progress
 from .receiver import MAX_BATCH, MODES, PROTOCOL
-from .ways import WAYS, Writer, make_slots
+from .ways import WAYS, Writer, make_slots, ways_here
 
 # Any sequence number fits this; a number that does not comes from a broken peer.
 _LARGEST = 1 << 62
@@ -89,18 +89,25 @@ class Sender:
             rcvbuf=welcome.integer("rcvbuf", 0, _LARGEST),
         )
         self._address = (host, welcome.integer("port", 1, 65535))
+        theirs = welcome.text("ways").split()
         self._channel = channel
         self._settings = settings
         self._composer = Composer(run, settings.size)
         self._slots = make_slots(self.setup.burst, settings.size)
         self._writers: dict[str, Writer] = {
-            name: way.writer(sock, self._slots, self._address, settings.batch)
-            for name, way in WAYS.items()
+            name: WAYS[name].writer(sock, self._slots, self._address, settings.batch)
+            for name in ways_here()
+            if name in theirs
         }
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
         self._next = 0
         self._any_arrived = False
+
+    @property
+    def transfers(self) -> int:
+        """How many transfers the run has in all."""
+        return self._settings.rounds * len(MODES) * len(self._writers)
 
     def run(self, progress: Progress) -> list[list[Transfer]]:
         """Move all datagrams; return the transfers of each round.
@@ -126,7 +133,7 @@ class Sender:
         """The transfers of a round. Every round starts with another way, so that none profits
         from its place while the machine's speed drifts.
         """
-        names = list(WAYS)
+        names = list(self._writers)
         start = number % len(names)
         for mode in MODES:
             for name in names[start:] + names[:start]:

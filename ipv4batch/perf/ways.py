@@ -3,6 +3,9 @@
 All ways use the same kind of non-blocking socket, and buffers of the same layout (`make_slots`).
 `write` and `read` are the timed loops, kept as a careful user would write them; all else happens
 outside of the timing. A further way is a further entry of `WAYS`.
+
+Offload is no other program than batches: it is the same loop on a connection whose `gso` or `gro`
+is on.
 """
 
 import socket
@@ -10,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ipv4batch import Message, PacketConn
+from ipv4batch import Message, PacketConn, capabilities
 
 Address = tuple[str, int]
 
@@ -38,6 +41,12 @@ class Writer(Protocol):
 class Reader(Protocol):
     """Receives into the slots that it was made with."""
 
+    def start(self) -> None:
+        """Prepare the socket, which all readers share, for a transfer."""
+
+    def stop(self) -> None:
+        """Leave the socket as `start` found it."""
+
     def read(self, first: int, last: int) -> int:
         """Receive what is ready into slots first to last - 1, in order; return the index of the
         first slot that stayed empty. Raises OSError as `socket` does.
@@ -45,6 +54,11 @@ class Reader(Protocol):
 
     def datagram(self, index: int) -> memoryview:
         """What the last read brought into this slot."""
+
+    def late(self, room: bytearray) -> int:
+        """Receive one more datagram, after its burst; return its length. Raises BlockingIOError
+        when there is none.
+        """
 
 
 class SocketWriter:
@@ -78,6 +92,12 @@ class SocketReader:
         self._slots = slots
         self._lengths = [0] * len(slots)
 
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
     def read(self, first: int, last: int) -> int:
         receive = self._sock.recvfrom_into
         lengths = self._lengths
@@ -92,6 +112,9 @@ class SocketReader:
 
     def datagram(self, index: int) -> memoryview:
         return self._slots[index][: self._lengths[index]]
+
+    def late(self, room: bytearray) -> int:
+        return self._sock.recv_into(room)
 
 
 class BatchWriter:
@@ -125,6 +148,12 @@ class BatchReader:
         self._messages = [Message(slot) for slot in slots]
         self._batch = batch
 
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
     def read(self, first: int, last: int) -> int:
         read_batch = self._conn.read_batch
         messages = self._messages
@@ -140,6 +169,29 @@ class BatchReader:
     def datagram(self, index: int) -> memoryview:
         return self._messages[index].view
 
+    def late(self, room: bytearray) -> int:
+        return self._conn.read_from(room)[0]
+
+
+class OffloadWriter(BatchWriter):
+    """The same with segmentation offload."""
+
+    def __init__(
+        self, sock: socket.socket, slots: Sequence[memoryview], address: Address, batch: int
+    ) -> None:
+        super().__init__(sock, slots, address, batch)
+        self._conn.gso = True
+
+
+class OffloadReader(BatchReader):
+    """The same with receive offload, which is an option of the socket."""
+
+    def start(self) -> None:
+        self._conn.gro = True
+
+    def stop(self) -> None:
+        self._conn.gro = False
+
 
 @dataclass(frozen=True)
 class Way:
@@ -152,6 +204,13 @@ class Way:
 WAYS = {
     "socket": Way(SocketWriter, SocketReader),
     "batch": Way(BatchWriter, BatchReader),
+    "offload": Way(OffloadWriter, OffloadReader),
 }
 """The ways by the name that the report, JSON and the two sides use; the first is what the others
 are compared with."""
+
+
+def ways_here() -> list[str]:
+    """The names of the ways that this kernel can go, in the order of `WAYS`."""
+    kernel = capabilities()
+    return [name for name in WAYS if name != "offload" or (kernel["gso"] and kernel["gro"])]
