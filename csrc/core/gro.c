@@ -9,6 +9,18 @@
  * processors. */
 enum { BUFFERS = 64, BUFFER_SIZE = 65536, ALIGNMENT = 4096 };
 
+/* A buffer that was filled: what holds for all of its datagrams, found out once. */
+typedef struct {
+    const unsigned char *bytes;
+    size_t total;
+    size_t segment_size; /* 0 for a datagram that came alone */
+    const void *control;
+    size_t control_len; /* 0 if there is nothing but the segment size */
+    int flags;          /* without MSG_TRUNC: a buffer holds whatever comes */
+    socklen_t name_len;
+    struct sockaddr_in name;
+} source;
+
 struct ipv4b_gro {
     pthread_mutex_t lock;
     ipv4b_slot slots[BUFFERS];
@@ -16,10 +28,11 @@ struct ipv4b_gro {
     struct sockaddr_in names[BUFFERS];
     unsigned char control[BUFFERS][IPV4B_ANCILLARY_MAX];
     unsigned char *memory; /* BUFFERS of BUFFER_SIZE */
+    size_t prepared;       /* buffers whose slot is set up for a receive */
     size_t count;          /* buffers that were filled by the last receive */
     size_t current;        /* the first that is not used up */
     size_t offset;         /* bytes of it that are used up */
-    size_t segment_size;   /* of the current one */
+    source source;         /* what is in it */
 };
 
 ipv4b_gro *
@@ -63,7 +76,8 @@ segment_size_of(const ipv4b_slot *slot)
 {
     ipv4b_ancillary a = {.present = 0};
 
-    if (ipv4b_ancillary_parse(&a, slot->msg_hdr.msg_control, (size_t)slot->msg_hdr.msg_controllen,
+    if (slot->msg_hdr.msg_controllen == 0 ||
+        ipv4b_ancillary_parse(&a, slot->msg_hdr.msg_control, (size_t)slot->msg_hdr.msg_controllen,
                               NULL) < 0 ||
         !(a.present & IPV4B_CM_SEGMENT) || a.segment_size <= 0) {
         return 0;
@@ -76,7 +90,38 @@ select_buffer(ipv4b_gro *q, size_t index)
 {
     q->current = index;
     q->offset = 0;
-    q->segment_size = index < q->count ? segment_size_of(&q->slots[index]) : 0;
+    if (index < q->count) {
+        const struct msghdr *h = &q->slots[index].msg_hdr;
+        size_t size = segment_size_of(&q->slots[index]);
+        size_t control_len = (size_t)h->msg_controllen;
+
+        q->source = (source){
+            .bytes = q->memory + index * BUFFER_SIZE,
+            .total = q->slots[index].msg_len,
+            .segment_size = size,
+            .control = h->msg_control,
+            .control_len = size != 0 && control_len <= CMSG_SPACE(sizeof(int)) ? 0 : control_len,
+            .flags = h->msg_flags & ~MSG_TRUNC,
+            .name_len = h->msg_namelen,
+            .name = q->names[index],
+        };
+    }
+}
+
+static void
+prepare(ipv4b_gro *q, size_t i)
+{
+    struct msghdr *h = &q->slots[i].msg_hdr;
+
+    q->iov[i].iov_base = q->memory + i * BUFFER_SIZE;
+    q->iov[i].iov_len = BUFFER_SIZE;
+    h->msg_name = &q->names[i];
+    h->msg_namelen = sizeof q->names[i];
+    h->msg_iov = &q->iov[i];
+    h->msg_iovlen = 1;
+    h->msg_control = q->control[i];
+    h->msg_controllen = sizeof q->control[i];
+    h->msg_flags = 0;
 }
 
 /* Receives into at most `want` buffers; the queue must be empty. Returns how many were filled, or
@@ -87,18 +132,12 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
     size_t n = want < BUFFERS ? want : BUFFERS;
     int r;
 
-    for (size_t i = 0; i < n; i++) {
-        struct msghdr *h = &q->slots[i].msg_hdr;
-
-        q->iov[i].iov_base = q->memory + i * BUFFER_SIZE;
-        q->iov[i].iov_len = BUFFER_SIZE;
-        h->msg_name = &q->names[i];
-        h->msg_namelen = sizeof q->names[i];
-        h->msg_iov = &q->iov[i];
-        h->msg_iovlen = 1;
-        h->msg_control = q->control[i];
-        h->msg_controllen = sizeof q->control[i];
-        h->msg_flags = 0;
+    /* Only what the last receive has used is no longer as it was set up. */
+    for (size_t i = 0; i < q->count; i++) {
+        prepare(q, i);
+    }
+    for (; q->prepared < n; q->prepared++) {
+        prepare(q, q->prepared);
     }
     r = ipv4b_mmsg_recv(fd, q->slots, n, flags & ~(MSG_PEEK | MSG_TRUNC), late);
     q->count = r < 0 ? 0 : (size_t)r;
@@ -107,11 +146,15 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
 }
 
 /* Scatters bytes over a slot's buffers; returns how many fitted. */
-static size_t
+static inline size_t
 scatter(const struct msghdr *h, const unsigned char *from, size_t len)
 {
     size_t done = 0;
 
+    if (h->msg_iovlen == 1 && h->msg_iov->iov_len >= len && len != 0) {
+        memcpy(h->msg_iov->iov_base, from, len);
+        return len;
+    }
     for (size_t i = 0; i < (size_t)h->msg_iovlen && done < len; i++) {
         size_t part = h->msg_iov[i].iov_len < len - done ? h->msg_iov[i].iov_len : len - done;
 
@@ -123,38 +166,50 @@ scatter(const struct msghdr *h, const unsigned char *from, size_t len)
     return done;
 }
 
-/* Gives the queue's first datagram to a slot; it stays where it is. Returns its length. */
-static size_t
-deliver(const ipv4b_gro *q, ipv4b_slot *to, int flags)
+/* Gives the `len` bytes at `offset` of a buffer to a slot, as a datagram of its own. */
+static inline void
+deliver(const source *from, size_t offset, size_t len, ipv4b_slot *to, int flags)
 {
-    const ipv4b_slot *from = &q->slots[q->current];
     struct msghdr *h = &to->msg_hdr;
-    size_t len = ipv4b_gro_segment(from->msg_len, q->offset, q->segment_size);
-    size_t fitted = scatter(h, q->memory + q->current * BUFFER_SIZE + q->offset, len);
-    bool control_cut;
+    size_t fitted = scatter(h, from->bytes + offset, len);
+    int result = from->flags | (fitted < len ? MSG_TRUNC : 0);
+    size_t control_len = 0;
 
-    to->msg_len = (unsigned int)(flags & MSG_TRUNC ? len : fitted);
-    h->msg_controllen = ipv4b_cmsg_deliver(
-        h->msg_control, (size_t)h->msg_controllen, from->msg_hdr.msg_control,
-        (size_t)from->msg_hdr.msg_controllen, IPPROTO_UDP, IPV4B_UDP_GRO, &control_cut);
-    h->msg_flags = (from->msg_hdr.msg_flags & ~(MSG_TRUNC | MSG_CTRUNC)) |
-                   (fitted < len ? MSG_TRUNC : 0) |
-                   (control_cut || (from->msg_hdr.msg_flags & MSG_CTRUNC) ? MSG_CTRUNC : 0);
-    if (h->msg_name != NULL && h->msg_namelen >= from->msg_hdr.msg_namelen) {
-        memcpy(h->msg_name, from->msg_hdr.msg_name, from->msg_hdr.msg_namelen);
+    if (from->control_len != 0) {
+        bool cut;
+
+        control_len = ipv4b_cmsg_deliver(h->msg_control, (size_t)h->msg_controllen, from->control,
+                                         from->control_len, IPPROTO_UDP, IPV4B_UDP_GRO, &cut);
+        result |= cut ? MSG_CTRUNC : 0;
     }
-    h->msg_namelen = from->msg_hdr.msg_namelen;
-    return len;
+    to->msg_len = (unsigned int)(flags & MSG_TRUNC ? len : fitted);
+    h->msg_controllen = control_len;
+    h->msg_flags = result;
+    if (h->msg_name != NULL && h->msg_namelen >= sizeof from->name) {
+        memcpy(h->msg_name, &from->name, sizeof from->name);
+    }
+    h->msg_namelen = from->name_len;
 }
 
-/* Takes the first datagram, of `len` bytes, off the queue. */
-static void
-advance(ipv4b_gro *q, size_t len)
+/* Hands the datagrams of the current buffer out to at most n slots; returns how many. */
+static size_t
+hand_out(ipv4b_gro *q, ipv4b_slot *slots, size_t n, int flags)
 {
-    q->offset += len;
-    if (q->offset >= q->slots[q->current].msg_len) {
+    source from = q->source; /* a copy, which no write through a slot can change */
+    size_t offset = q->offset;
+    size_t done = 0;
+
+    do {
+        size_t len = ipv4b_gro_segment(from.total, offset, from.segment_size);
+
+        deliver(&from, offset, len, &slots[done++], flags);
+        offset += len;
+    } while (done < n && offset < from.total);
+    q->offset = offset;
+    if (offset >= from.total) {
         select_buffer(q, q->current + 1);
     }
+    return done;
 }
 
 static int
@@ -168,7 +223,9 @@ peek(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
         }
     }
     for (size_t i = 0; i < n; i++) {
-        (void)deliver(q, &slots[i], flags);
+        deliver(&q->source, q->offset,
+                ipv4b_gro_segment(q->source.total, q->offset, q->source.segment_size), &slots[i],
+                flags);
     }
     return (int)n;
 }
@@ -183,8 +240,7 @@ take(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
         int r;
 
         while (done < n && q->current < q->count) {
-            advance(q, deliver(q, &slots[done], flags));
-            done++;
+            done += hand_out(q, slots + done, n - done, flags);
         }
         if (done == n || !receive) {
             break;
@@ -228,7 +284,7 @@ ipv4b_gro_pending(ipv4b_gro *q)
     (void)pthread_mutex_lock(&q->lock);
     for (size_t i = q->current; i < q->count; i++) {
         size_t total = q->slots[i].msg_len - (i == q->current ? q->offset : 0);
-        size_t size = i == q->current ? q->segment_size : segment_size_of(&q->slots[i]);
+        size_t size = i == q->current ? q->source.segment_size : segment_size_of(&q->slots[i]);
 
         pending += size == 0 || total == 0 ? 1 : (total + size - 1) / size;
     }

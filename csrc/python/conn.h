@@ -39,6 +39,7 @@ typedef struct {
     unsigned int control_flags; /* what set_control_message asked for */
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
     bool gso, gro, recv_errors;
+    bool gro_ending;                /* gro went off, but coalesced datagrams may still wait */
     int gso_error;                  /* the errno for which offload of writes went off, or 0 */
     ipv4b_gro *queue;               /* where gro keeps what did not fit; or NULL */
     ipv4b_gso_plan plan;            /* the memory of the last call's runs, for the next one */

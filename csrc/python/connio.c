@@ -4,6 +4,7 @@
 
 #include "addr.h"
 #include "errors.h"
+#include "segmentation.h"
 
 static PyObject *
 conn_network(const ipv4b_conn_object *self)
@@ -242,15 +243,15 @@ conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline, bool 
     return r >= 0 || r == -EBADF ? 0 : -r;
 }
 
-/* The queue that a read has to go through: while receive offload is on, and after that until it is
- * empty. */
+/* The queue that a read has to go through: while receive offload is on, and after that until all is
+ * read that was coalesced. */
 static ipv4b_gro *
 conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
 {
     if (self->queue == NULL || io->direction != IPV4B_READ || (io->flags & IPV4B_MSG_ERRQUEUE)) {
         return NULL;
     }
-    return self->gro || ipv4b_gro_pending(self->queue) > 0 ? self->queue : NULL;
+    return self->gro || self->gro_ending || ipv4b_gro_pending(self->queue) > 0 ? self->queue : NULL;
 }
 
 /* One attempt without the GIL. The queue is chosen each time, with the GIL: gro may be switched
@@ -260,6 +261,9 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
 {
     int r;
 
+    if (self->gro_ending) {
+        ipv4b_gro_end(self, fd);
+    }
     io->queue = conn_queue(self, io);
     self->plain_reads += io->queue == NULL;
     Py_BEGIN_ALLOW_THREADS

@@ -40,7 +40,8 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     wanted = on ? self->control_flags | flags : self->control_flags & ~flags;
-    if (ipv4b_request_control(self, "set_control_message", wanted, self->gro) < 0) {
+    if (ipv4b_request_control(self, "set_control_message", wanted, self->gro || self->gro_ending) <
+        0) {
         return NULL;
     }
     Py_RETURN_NONE;

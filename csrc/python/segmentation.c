@@ -77,17 +77,18 @@ int
 ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on;
+    int on, fd;
 
     if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0 ||
-        ipv4b_conn_fileno(self, "gro") < 0) {
+        (fd = ipv4b_conn_fileno(self, "gro")) < 0) {
         return -1;
     }
     if (!on) {
-        if (ipv4b_request_control(self, "gro", self->control_flags, false) < 0) {
-            return -1;
-        }
+        self->gro_ending = self->gro || self->gro_ending;
         self->gro = false;
+        if (self->gro_ending) {
+            ipv4b_gro_end(self, fd);
+        }
         return 0;
     }
     if (self->queue == NULL) {
@@ -110,7 +111,24 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         self->gro = false;
         return -1;
     }
+    self->gro_ending = false;
     return 0;
+}
+
+void
+ipv4b_gro_end(ipv4b_conn_object *self, int fd)
+{
+    struct pollfd waiting = {.fd = fd, .events = POLLIN};
+
+    /* Coalesced datagrams that wait in the socket keep their segment size only while the option is
+     * on: with something there it goes on again, for the reads to come. What arrives in between is
+     * not coalesced, which is as good. */
+    if (ipv4b_ancillary_request(fd, self->control_flags, &self->kernel_flags) < 0 ||
+        poll(&waiting, 1, 0) == 0 ||
+        ipv4b_ancillary_request(fd, self->control_flags | IPV4B_CM_SEGMENT, &self->kernel_flags) <
+            0) {
+        self->gro_ending = false;
+    }
 }
 
 PyObject *

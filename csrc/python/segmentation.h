@@ -21,4 +21,7 @@ PyObject *ipv4b_pending_get(PyObject *self, void *closure);
 int ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
                           bool gro);
 
+/* After gro went off: has the kernel coalesce no more, unless coalesced datagrams still wait. */
+void ipv4b_gro_end(ipv4b_conn_object *self, int fd);
+
 #endif
