@@ -2,6 +2,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from types import TracebackType
 from typing import (
+    Final,
     Literal,
     Protocol,
     Self,
@@ -13,7 +14,7 @@ from typing import (
 )
 
 from _typeshed import structseq
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 _Address: TypeAlias = str | IPv4Address | Buffer
 _Interface: TypeAlias = SupportsIndex | str | None
@@ -33,6 +34,7 @@ class _Capabilities(TypedDict):
     gro: bool
     raw_sockets: bool
 
+@disjoint_base
 class Message:
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Message:
     def reply(self, data: Buffer | Iterable[Buffer], /) -> Message: ...
     def segments(self) -> list[memoryview]: ...
 
+@disjoint_base
 class ControlMessage:
     def __new__(
         cls,
@@ -115,6 +118,7 @@ class ControlMessage:
         self,
     ) -> tuple[int, str | None, str | None, int, int | None, int | None, int | None, int]: ...
 
+@disjoint_base
 class Header:
     def __new__(
         cls,
@@ -163,6 +167,7 @@ class Header:
         self,
     ) -> tuple[int, int, int, int, int, int, int, int, int, int, str | None, str | None, bytes]: ...
 
+@disjoint_base
 class ICMPFilter:
     def __new__(cls, blocked: SupportsIndex = 0) -> Self: ...
     @property
@@ -176,6 +181,7 @@ class ICMPFilter:
     __hash__: None  # type: ignore[assignment]
     def __getnewargs__(self) -> tuple[int]: ...
 
+@disjoint_base
 class Conn:
     def __init__(self, sock: _Socket) -> None: ...
     @property
@@ -207,6 +213,16 @@ class QueuedError(
     structseq[int | str | bytes | tuple[str, int] | None],
     tuple[int, int, int, int, int, str | None, tuple[str, int] | None, bytes],
 ):
+    __match_args__: Final = (
+        "errno",
+        "origin",
+        "icmp_type",
+        "icmp_code",
+        "mtu",
+        "offender",
+        "addr",
+        "data",
+    )
     @property
     def errno(self) -> int: ...
     @property

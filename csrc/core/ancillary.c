@@ -30,13 +30,23 @@ decode_int(const unsigned char *data, size_t len, int *out)
     return -EPROTO;
 }
 
+/* Notes whether an item of which 0 means nothing is there. */
+static void
+note(ipv4b_ancillary *out, unsigned int bit, bool there)
+{
+    out->present = there ? out->present | bit : out->present & ~bit;
+}
+
 static int
 ttl_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
 {
-    if (decode_int(data, len, &out->ttl) < 0) {
+    int ttl;
+
+    if (decode_int(data, len, &ttl) < 0 || ttl < 0 || ttl > UINT8_MAX) {
         return -EPROTO;
     }
-    out->present |= IPV4B_CM_TTL;
+    out->ttl = ttl;
+    note(out, IPV4B_CM_TTL, ttl != 0);
     return 0;
 }
 
@@ -59,10 +69,14 @@ pktinfo_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
         return -EPROTO;
     }
     memcpy(&info, data, sizeof info);
+    if ((int)info.ipi_ifindex < 0) {
+        return -EPROTO;
+    }
     out->dst = info.ipi_addr;
     out->local = info.ipi_spec_dst;
     out->ifindex = (int)info.ipi_ifindex;
-    out->present |= IPV4B_CM_DST | IPV4B_CM_INTERFACE;
+    out->present |= IPV4B_CM_DST;
+    note(out, IPV4B_CM_INTERFACE, out->ifindex != 0);
     return 0;
 }
 
@@ -87,9 +101,12 @@ pktinfo_marshal(const ipv4b_ancillary *in, ipv4b_cmsg_encoder *enc)
 static int
 tos_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
 {
-    if (decode_int(data, len, &out->tos) < 0) {
+    int tos;
+
+    if (decode_int(data, len, &tos) < 0 || tos < 0 || tos > UINT8_MAX) {
         return -EPROTO;
     }
+    out->tos = tos;
     out->present |= IPV4B_CM_TOS;
     return 0;
 }
@@ -109,11 +126,12 @@ timestamp_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
     int64_t wide[2];
     int32_t narrow[2];
 
-    /* A timespec is two 64-bit numbers, or two of 32 bits on an old 32-bit system. */
+    /* A timespec is two 64-bit numbers, or two of 32 bits on an old 32-bit system; elsewhere that is
+     * one that was cut. */
     if (len == sizeof wide) {
         memcpy(wide, data, sizeof wide);
     }
-    else if (len == sizeof narrow) {
+    else if (len == sizeof narrow && sizeof(long) == sizeof narrow[0]) {
         memcpy(narrow, data, sizeof narrow);
         wide[0] = narrow[0];
         wide[1] = narrow[1];
@@ -145,16 +163,21 @@ static int
 segment_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
 {
     uint16_t narrow;
+    int size;
 
     /* UDP_GRO gives an int, UDP_SEGMENT takes a u16 (net/ipv4/udp.c). */
     if (len == sizeof narrow) {
         memcpy(&narrow, data, sizeof narrow);
-        out->segment_size = narrow;
+        size = narrow;
     }
-    else if (len != sizeof(int) || decode_int(data, len, &out->segment_size) < 0) {
+    else if (len != sizeof size || decode_int(data, len, &size) < 0) {
         return -EPROTO;
     }
-    out->present |= IPV4B_CM_SEGMENT;
+    if (size < 0 || size > UINT16_MAX) {
+        return -EPROTO;
+    }
+    out->segment_size = size;
+    note(out, IPV4B_CM_SEGMENT, size != 0);
     return 0;
 }
 

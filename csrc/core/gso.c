@@ -16,19 +16,20 @@ message_size(const struct msghdr *h)
     return size;
 }
 
-/* Whether the control data already says how to cut the message up. */
+/* Whether the control data already says how to cut the message up. *len is the length of its items,
+ * without the tail that the kernel ignores. */
 static bool
-has_segment_size(const struct msghdr *h)
+has_segment_size(const struct msghdr *h, size_t *len)
 {
     ipv4b_cmsg_iter it = {.buf = h->msg_control, .len = (size_t)h->msg_controllen};
     ipv4b_cmsg_item item;
+    bool found = false;
 
     while (ipv4b_cmsg_next(&it, &item) > 0) {
-        if (item.level == IPPROTO_UDP && item.type == IPV4B_UDP_SEGMENT) {
-            return true;
-        }
+        found = found || (item.level == IPPROTO_UDP && item.type == IPV4B_UDP_SEGMENT);
     }
-    return false;
+    *len = it.pos;
+    return found;
 }
 
 static bool
@@ -41,9 +42,9 @@ same_path(const struct msghdr *a, const struct msghdr *b)
 }
 
 /* How many of the n messages from slots[0] on make one run: 1 if there is no partner. *size is that
- * of the first. */
+ * of the first, *control_len the length of its control items, which a run alone has. */
 static size_t
-run_length(const ipv4b_slot *slots, size_t n, size_t *size)
+run_length(const ipv4b_slot *slots, size_t n, size_t *size, size_t *control_len)
 {
     const struct msghdr *first = &slots[0].msg_hdr;
     size_t bytes = message_size(first);
@@ -54,7 +55,7 @@ run_length(const ipv4b_slot *slots, size_t n, size_t *size)
     /* A datagram of no bytes cannot be a segment. */
     if (n < 2 || *size == 0 || *size > IPV4B_GSO_BYTES / 2 ||
         (size_t)first->msg_controllen > IPV4B_GSO_CONTROL_MAX ||
-        !same_path(first, &slots[1].msg_hdr) || has_segment_size(first)) {
+        !same_path(first, &slots[1].msg_hdr) || has_segment_size(first, control_len)) {
         return 1;
     }
     while (length < n && length < IPV4B_GSO_SEGMENTS) {
@@ -127,16 +128,16 @@ ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n)
     plan->count = 0;
     for (size_t i = 0, length; i < n; i += length) {
         ipv4b_slot *out = &plan->slots[plan->count];
-        size_t size;
+        size_t size, control_len;
 
-        length = run_length(slots + i, n - i, &size);
+        length = run_length(slots + i, n - i, &size, &control_len);
         plan->members[plan->count++] = (uint32_t)length;
         *out = slots[i];
         if (length > 1) {
             uint16_t segment = (uint16_t)size;
             /* Items start on the boundary that CMSG_SPACE keeps; the last may have come without its
              * padding. */
-            size_t aligned = CMSG_SPACE((size_t)out->msg_hdr.msg_controllen) - CMSG_SPACE(0);
+            size_t aligned = CMSG_SPACE(control_len) - CMSG_SPACE(0);
             ipv4b_cmsg_encoder enc = {
                 .buf = plan->control + used_control,
                 .cap = aligned + CMSG_SPACE(sizeof segment),
@@ -144,8 +145,8 @@ ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n)
             };
 
             memset(enc.buf, 0, aligned);
-            if (out->msg_hdr.msg_controllen != 0) {
-                memcpy(enc.buf, out->msg_hdr.msg_control, (size_t)out->msg_hdr.msg_controllen);
+            if (control_len != 0) {
+                memcpy(enc.buf, out->msg_hdr.msg_control, control_len);
             }
             (void)ipv4b_cmsg_put(&enc, IPPROTO_UDP, IPV4B_UDP_SEGMENT, &segment, sizeof segment);
             out->msg_hdr.msg_control = enc.buf;

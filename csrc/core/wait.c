@@ -85,10 +85,13 @@ milliseconds_until(int64_t deadline)
     return left > INT_MAX ? INT_MAX : (int)left;
 }
 
+enum { LOOK_AGAIN_NS = 50000000 };
+
 #if IPV4B_HAVE_EPOLL
 
-/* Waits for a change: edge-triggered epoll tells the present state once, and then only what is
- * new. */
+/* Waits for a change: edge-triggered epoll tells the present state once, and then only what is new.
+ * What came after the caller's last look, but before the first of ours, is in the present state too;
+ * therefore the wait is short, and the caller looks again. */
 static int
 wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
 {
@@ -98,6 +101,7 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
     struct epoll_event on_wake = {.events = EPOLLIN, .data.fd = -1};
     struct epoll_event got = {0};
     bool only_error = false;
+    int64_t soon = ipv4b_now() + LOOK_AGAIN_NS;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     int r = -1;
 
@@ -107,11 +111,11 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
         only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
         if (r == 0 || only_error) {
             /* That is the state which the caller knows; what comes now is news. */
-            r = epoll_wait(epoll, &got, 1, milliseconds_until(deadline));
+            r = epoll_wait(epoll, &got, 1, milliseconds_until(soon < deadline ? soon : deadline));
             only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
         }
     }
-    r = r < 0 ? -errno : only_error ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
+    r = r < 0 ? -errno : r == 0 || only_error ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
     if (epoll >= 0) {
         (void)close(epoll);
     }
@@ -125,14 +129,13 @@ static int
 wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
 {
     struct pollfd on_wake = {.fd = wake->read_fd, .events = POLLIN};
-    int timeout = milliseconds_until(deadline);
+    int64_t soon = ipv4b_now() + LOOK_AGAIN_NS;
 
     (void)fd;
     (void)events;
-    if (timeout < 0 || timeout > 10) {
-        timeout = 10;
-    }
-    return poll(&on_wake, 1, timeout) < 0 ? -errno : IPV4B_WAIT_ERROR;
+    return poll(&on_wake, 1, milliseconds_until(soon < deadline ? soon : deadline)) < 0
+               ? -errno
+               : IPV4B_WAIT_ERROR;
 }
 
 #endif
@@ -154,6 +157,5 @@ ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool 
     if (fds[0].revents & POLLNVAL) {
         return -EBADF;
     }
-    return events != 0 && fds[0].revents != 0 && !(fds[0].revents & events) ? IPV4B_WAIT_ERROR
-                                                                            : IPV4B_WAIT_READY;
+    return fds[0].revents != 0 && !(fds[0].revents & events) ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
 }

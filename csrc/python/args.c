@@ -55,6 +55,17 @@ ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t n
 }
 
 int
+ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
+{
+    if (!PyObject_CheckBuffer(value)) {
+        PyErr_Format(PyExc_TypeError, "%s: a bytes-like object is required, not %.100s", field,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    return PyObject_GetBuffer(value, view, PyBUF_SIMPLE);
+}
+
+int
 ipv4b_parse_int(PyObject *value, const char *field, long long low, long long high, long long *out)
 {
     PyObject *index;

@@ -18,6 +18,10 @@ typedef struct {
 int ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames, PyObject **out);
 
+/* Takes the buffer of a bytes-like object, which the caller releases. `field` names it in the error.
+ * Returns 0, or -1 with TypeError or what the exporter raised. */
+int ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view);
+
 /* The int `value` if it is from low to high. `field` names it in the error. Returns 0, or -1 with
  * TypeError or ValueError. */
 int ipv4b_parse_int(PyObject *value, const char *field, long long low, long long high,

@@ -55,6 +55,8 @@ settle_write(ipv4b_batch *b, size_t done, int error)
 
     for (size_t i = b->start; i < end; i++) {
         owners[i]->n = slots[i].msg_len;
+        owners[i]->nn = (unsigned int)slots[i].msg_hdr.msg_controllen;
+        owners[i]->flags = 0;
         owners[i]->error = 0;
     }
     b->start = end;
@@ -137,8 +139,17 @@ annotate(size_t index, size_t written)
     return -1;
 }
 
-/* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, a tenth of a
- * second in all. */
+/* Whether there is time left to wait for a write. */
+static bool
+is_before(const ipv4b_conn_object *conn, int64_t limit)
+{
+    int64_t now = ipv4b_now();
+
+    return now < limit && now < conn->deadline[IPV4B_WRITE];
+}
+
+/* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until
+ * something goes out again. */
 enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
 
 /* The whole of write_all. Returns how many messages were written, or -1 with an exception. */
@@ -163,7 +174,7 @@ run_all(ipv4b_batch *b, const ipv4b_io *request, bool skip)
             written += (size_t)done;
             tries = 0;
         }
-        else if (io.error == ENOBUFS && tries < NOBUFS_TRIES && io.limit >= 0) {
+        else if (io.error == ENOBUFS && tries < NOBUFS_TRIES && is_before(b->conn, io.limit)) {
             PyErr_Clear();
             if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io.limit) < 0) {
                 return annotate(b->start, written);
@@ -175,7 +186,6 @@ run_all(ipv4b_batch *b, const ipv4b_io *request, bool skip)
         else {
             PyErr_Clear();
             b->start++;
-            tries = 0;
         }
     }
     return (Py_ssize_t)written;
@@ -211,9 +221,17 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     request.flags = (int)number;
     if (!b.conn->open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
+        if (mode != ONCE) {
+            (void)annotate(0, 0);
+        }
         return NULL;
     }
     if (direction == IPV4B_READ && raise_late(b.conn) < 0) {
+        return NULL;
+    }
+    if (!PySequence_Check(msgs)) {
+        PyErr_Format(PyExc_TypeError, "msgs: a sequence of Message is required, not %.100s",
+                     Py_TYPE(msgs)->tp_name);
         return NULL;
     }
     list = PySequence_Fast(msgs, "msgs: a sequence of Message is required");
@@ -284,7 +302,7 @@ const char ipv4b_write_all_doc[] =
     "Waits for room, for all of them together, within timeout and deadline. Each message's errno\n"
     "says what became of it: 0 if it went. errors='raise' stops at the first that fails;\n"
     "errors='skip' goes on past it. EINTR and EAGAIN are handled, and ENOBUFS is waited for,\n"
-    "0.1 seconds at most.\n\n"
+    "0.13 seconds at most until something goes out again.\n\n"
     "Raises OSError with two more attributes: index, of the message that failed, and written, how\n"
     "many had gone. With 'skip' that is for the connection's own troubles only: TimeoutError,\n"
     "BlockingIOError, EBADF when closed. TypeError, ValueError and RuntimeError are as in\n"

@@ -1,8 +1,37 @@
 /* buffers.c - see buffers.h. */
 #include "buffers.h"
 
+#include "args.h"
+
+/* Holds what a memoryview is of instead of the memoryview, where that is the same memory: before
+ * 3.12.7 the garbage collector clears a memoryview that is still held, and then crashes
+ * (python/cpython issue 77894). The memory stays in place all the same. */
+static int
+hold_base(PyObject *memoryview, Py_buffer *view)
+{
+    PyObject *base = PyMemoryView_GET_BASE(memoryview);
+    const char *start = view->buf;
+    Py_ssize_t len = view->len;
+    int readonly = view->readonly;
+
+    if (base == NULL) {
+        return 0;
+    }
+    PyBuffer_Release(view);
+    if (PyObject_GetBuffer(base, view, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear();
+        return PyObject_GetBuffer(memoryview, view, PyBUF_SIMPLE);
+    }
+    if (start < (char *)view->buf || start + len > (char *)view->buf + view->len) {
+        PyBuffer_Release(view);
+        return PyObject_GetBuffer(memoryview, view, PyBUF_SIMPLE);
+    }
+    view->readonly = readonly;
+    return 0;
+}
+
 ipv4b_buffers *
-ipv4b_buffers_new(PyObject *tuple, const char *field)
+ipv4b_buffers_new(PyObject *tuple, const char *field, bool numbered)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(tuple);
     ipv4b_buffers *b;
@@ -24,19 +53,19 @@ ipv4b_buffers_new(PyObject *tuple, const char *field)
     while (b->count < count) {
         PyObject *object = PyTuple_GET_ITEM(tuple, b->count);
         Py_buffer *view = &b->views[b->count];
+        char name[48];
 
-        if (!PyObject_CheckBuffer(object)) {
-            PyErr_Format(PyExc_TypeError, "%s[%zd]: a bytes-like object is required, not %.100s",
-                         field, b->count, Py_TYPE(object)->tp_name);
-            ipv4b_buffers_free(b);
-            return NULL;
-        }
-        if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE) < 0) {
+        PyOS_snprintf(name, sizeof name, numbered ? "%s[%zd]" : "%s", field, b->count);
+        if (ipv4b_get_buffer(object, name, view) < 0) {
             ipv4b_buffers_free(b);
             return NULL;
         }
         b->iov[b->count].iov_base = view->buf;
         b->iov[b->count].iov_len = (size_t)view->len;
+        if (PyMemoryView_Check(object) && hold_base(object, view) < 0) {
+            ipv4b_buffers_free(b);
+            return NULL;
+        }
         b->readonly = b->readonly || view->readonly;
         b->count++;
     }

@@ -20,8 +20,9 @@ typedef struct ipv4b_buffers {
 } ipv4b_buffers;
 
 /* Holds the buffers of a tuple's objects. New, or NULL with TypeError, ValueError or what an
- * exporter raised; `field` names the row in the text. */
-ipv4b_buffers *ipv4b_buffers_new(PyObject *tuple, const char *field);
+ * exporter raised; `field` names the row in the text, "field[1]" a buffer of it if they are
+ * numbered. */
+ipv4b_buffers *ipv4b_buffers_new(PyObject *tuple, const char *field, bool numbered);
 
 /* Releases the buffers; NULL is allowed. Runs the exporters' code. */
 void ipv4b_buffers_free(ipv4b_buffers *b);

@@ -75,12 +75,12 @@ conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wa
     return 0;
 }
 
-/* Seconds as Python gives them -> ns, rounded up as socket does; None is for ever. Returns 0, or -1
- * with an exception. */
+/* Seconds as Python gives them -> ns, rounded up as socket does, but what ns have given stays
+ * what it is; None is for ever. Returns 0, or -1 with an exception. */
 static int
 seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
 {
-    double seconds;
+    double seconds, ns;
 
     if (value == Py_None) {
         *out = IPV4B_FOREVER;
@@ -88,6 +88,10 @@ seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
     }
     seconds = PyFloat_AsDouble(value);
     if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s: a number of seconds or None is required, not %.100s",
+                         field, Py_TYPE(value)->tp_name);
+        }
         return -1;
     }
     if (!(seconds >= least)) {
@@ -96,7 +100,8 @@ seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
     }
     /* Nobody waits for a century: what is longer is for ever, and the sum with a clock cannot
      * overflow. A deadline before the clock's beginning is as past as its beginning. */
-    *out = seconds > 3e9 ? IPV4B_FOREVER : seconds < 0 ? 0 : (int64_t)ceil(seconds * 1e9);
+    ns = seconds > 0 ? rint(seconds * 1e9) : 0;
+    *out = seconds > 3e9 ? IPV4B_FOREVER : (int64_t)ns + (ns / 1e9 < seconds);
     return 0;
 }
 

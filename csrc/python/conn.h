@@ -82,8 +82,8 @@ ipv4b_io_recv(ipv4b_io *io, int fd, ipv4b_slot *slots, size_t n)
  * exception set. */
 int ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io);
 
-/* Waits for `ns` or until the connection is closed or its deadline moved, not past `limit`. Returns
- * 0, or -1 with an exception of a signal handler or an OSError. */
+/* Waits for `ns` or until the connection is closed or its deadline moved, not past `limit` or the
+ * deadline of writes. Returns 0, or -1 with an exception of a signal handler or an OSError. */
 int ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit);
 
 /* The descriptor, or -1 with OSError EBADF if the connection or its socket is closed. May run

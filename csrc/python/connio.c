@@ -207,7 +207,7 @@ conn_leave(ipv4b_conn_object *self)
 int
 ipv4b_conn_release(ipv4b_conn_object *self)
 {
-    PyObject *result;
+    PyObject *close, *result;
 
     self->release_due = false;
     ipv4b_gro_free(self->queue); /* what was not read is lost, as it is in the kernel */
@@ -215,7 +215,13 @@ ipv4b_conn_release(ipv4b_conn_object *self)
     if (self->sock == NULL) {
         return 0;
     }
-    result = PyObject_CallMethodNoArgs(self->sock, self->state->str_close);
+    close = PyObject_GetAttr(self->sock, self->state->str_close);
+    if (close == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear(); /* something that has a fileno() and no more is borrowed, as an int is */
+        return 0;
+    }
+    result = close == NULL ? NULL : PyObject_CallNoArgs(close);
+    Py_XDECREF(close);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -293,6 +299,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         int r;
 
         if (fd < 0) {
+            /* A socket that was closed behind our back is no message's error. */
             io->error = self->open ? 0 : EBADF;
             return -1;
         }
@@ -351,6 +358,8 @@ ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
     int r;
 
     /* poll passes over a negative descriptor (poll(2)). */
-    r = conn_wait(self, -1, 0, until < limit ? until : limit, &fruitless);
+    until = until < limit ? until : limit;
+    until = until < self->deadline[IPV4B_WRITE] ? until : self->deadline[IPV4B_WRITE];
+    r = conn_wait(self, -1, 0, until, &fruitless);
     return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
 }

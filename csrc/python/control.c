@@ -16,18 +16,18 @@ ipv4b_control_new(ipv4b_state *state)
 void
 ipv4b_control_raise(int err, size_t where, const char *field)
 {
-    const char *reason =
-        err == -EPROTO ? "an item whose size is none of its type" : ipv4b_cmsg_strerror(err);
+    const char *reason = err == -EPROTO ? "an item of a size or value that its type does not have"
+                                        : ipv4b_cmsg_strerror(err);
 
     PyErr_Format(PyExc_ValueError, "%s: %s at byte %zu", field, reason, where);
 }
 
 int
-ipv4b_control_flags_parse(PyObject *value, unsigned int *out)
+ipv4b_control_flags_parse(PyObject *value, const char *field, unsigned int *out)
 {
     long long flags;
 
-    if (ipv4b_parse_int(value, "flags", 0, IPV4B_CM_ALL, &flags) < 0) {
+    if (ipv4b_parse_int(value, field, 0, IPV4B_CM_ALL, &flags) < 0) {
         return -1;
     }
     *out = (unsigned int)flags;
@@ -316,7 +316,7 @@ control_parse(PyObject *self, PyObject *b)
     size_t where;
     int r;
 
-    if (PyObject_GetBuffer(b, &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(b, "b", &view) < 0) {
         return NULL;
     }
     r = ipv4b_ancillary_parse(&((ipv4b_control_object *)self)->value, view.buf, (size_t)view.len,
@@ -367,7 +367,9 @@ control_str(PyObject *self)
 static PyObject *
 control_repr(PyObject *self)
 {
-    return ipv4b_record_repr(&control_record, self);
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+    return state == NULL ? NULL : ipv4b_record_repr(&control_record, state->control_type, self);
 }
 
 /* Two are equal when each attribute is; memory behind an absent field does not count. */
@@ -433,7 +435,7 @@ ipv4b_new_control_message(PyObject *Py_UNUSED(module), PyObject *flags)
     PyObject *buffer;
     size_t space;
 
-    if (ipv4b_control_flags_parse(flags, &bits) < 0) {
+    if (ipv4b_control_flags_parse(flags, "flags", &bits) < 0) {
         return NULL;
     }
     space = ipv4b_ancillary_space(bits);

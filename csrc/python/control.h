@@ -23,9 +23,9 @@ ipv4b_control_object *ipv4b_control_new(ipv4b_state *state);
  * with `err` at byte `where`. `field` names the buffer. */
 void ipv4b_control_raise(int err, size_t where, const char *field);
 
-/* The flags argument of set_control_message, new_control_message and new_messages. 0, or -1 with an
- * exception. */
-int ipv4b_control_flags_parse(PyObject *value, unsigned int *out);
+/* The ControlFlags argument of set_control_message, new_control_message and new_messages, which
+ * `field` names. 0, or -1 with an exception. */
+int ipv4b_control_flags_parse(PyObject *value, const char *field, unsigned int *out);
 
 /* The module function new_control_message. */
 PyObject *ipv4b_new_control_message(PyObject *module, PyObject *flags);

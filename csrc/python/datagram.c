@@ -164,12 +164,7 @@ prepare(PyObject *self, const char *operation, PyObject *flags, datagram *d)
 static int
 get_buffer(PyObject *object, Py_buffer *view, const char *field, bool writable)
 {
-    if (!PyObject_CheckBuffer(object)) {
-        PyErr_Format(PyExc_TypeError, "%s: a bytes-like object is required, not %.100s", field,
-                     Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(object, field, view) < 0) {
         return -1;
     }
     if (writable && view->readonly) {

@@ -35,7 +35,7 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     int on = 1;
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        ipv4b_control_flags_parse(values[0], &flags) < 0 ||
+        ipv4b_control_flags_parse(values[0], "flags", &flags) < 0 ||
         (values[1] != NULL && (on = PyObject_IsTrue(values[1])) < 0)) {
         return NULL;
     }

@@ -118,8 +118,7 @@ header_set_options(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     ipv4b_iphdr *h = &((ipv4b_header_object *)self)->value;
     Py_buffer view;
 
-    if (ipv4b_check_set(value, "options") < 0 ||
-        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_check_set(value, "options") < 0 || ipv4b_get_buffer(value, "options", &view) < 0) {
         return -1;
     }
     if (view.len > IPV4B_OPTIONS_MAX || view.len % 4 != 0) {
@@ -272,7 +271,7 @@ parse_into(PyObject *self, PyObject *b)
     Py_buffer view;
     int r;
 
-    if (PyObject_GetBuffer(b, &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(b, "b", &view) < 0) {
         return -1;
     }
     r = parse_bytes(self, view.buf, (size_t)view.len);
@@ -335,7 +334,9 @@ header_str(PyObject *self)
 static PyObject *
 header_repr(PyObject *self)
 {
-    return ipv4b_record_repr(&header_record, self);
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+    return state == NULL ? NULL : ipv4b_record_repr(&header_record, state->header_type, self);
 }
 
 static PyObject *
@@ -397,7 +398,7 @@ ipv4b_parse_header(PyObject *module, PyObject *b)
     PyObject *header;
     Py_buffer view;
 
-    if (PyObject_GetBuffer(b, &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(b, "b", &view) < 0) {
         return NULL;
     }
     header = ipv4b_header_from(state, view.buf, (size_t)view.len);
@@ -425,7 +426,7 @@ ipv4b_checksum_function(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
         (values[1] != NULL && ipv4b_parse_int(values[1], "start", 0, UINT32_MAX, &start) < 0) ||
-        PyObject_GetBuffer(values[0], &view, PyBUF_SIMPLE) < 0) {
+        ipv4b_get_buffer(values[0], "data", &view) < 0) {
         return NULL;
     }
     sum = ipv4b_checksum(view.buf, (size_t)view.len, (uint32_t)start);

@@ -92,7 +92,7 @@ message_set_buffers(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     if (PyTuple_GET_SIZE(tuple) > 0) {
-        fresh = ipv4b_buffers_new(tuple, "buffers");
+        fresh = ipv4b_buffers_new(tuple, "buffers", true);
         if (fresh == NULL) {
             Py_DECREF(tuple);
             return -1;
@@ -122,7 +122,7 @@ message_set_oob(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     if (value != Py_None) {
         PyObject *tuple = PyTuple_Pack(1, value);
 
-        fresh = tuple == NULL ? NULL : ipv4b_buffers_new(tuple, "oob");
+        fresh = tuple == NULL ? NULL : ipv4b_buffers_new(tuple, "oob", false);
         Py_XDECREF(tuple);
         if (fresh == NULL) {
             return -1;
@@ -336,9 +336,9 @@ static PyMemberDef message_members[] = {
     {"n", T_UINT, offsetof(ipv4b_message_object, n), READONLY,
      "Bytes of the datagram that the last call moved; more than the buffers hold with MSG_TRUNC."},
     {"nn", T_UINT, offsetof(ipv4b_message_object, nn), READONLY,
-     "Bytes of control data that the last read put into oob."},
+     "Bytes of control data in oob that the last call received or sent."},
     {"flags", T_INT, offsetof(ipv4b_message_object, flags), READONLY,
-     "MSG_* flags of the last read, as recvmsg(2) gives them."},
+     "MSG_* flags of the last read, as recvmsg(2) gives them; 0 after a write."},
     {"errno", T_INT, offsetof(ipv4b_message_object, error), READONLY,
      "The errno of the last write of this message, 0 if there was none."},
     {0},
@@ -382,7 +382,7 @@ PyDoc_STRVAR(message_doc,
              "buffers is one bytes-like object or an iterable of them (vectored I/O, readv(2));\n"
              "oob a control buffer; addr a (host, port) tuple. A read fills the buffers and sets\n"
              "n, nn, flags and addr; a write sends all of the buffers and all of oob, and sets\n"
-             "n and errno. The same message may stand many times in a write and once in a read.");
+             "n, nn and errno. The same message may stand many times in a write and once in a read.");
 
 static PyType_Slot message_slots[] = {
     {Py_tp_doc, (void *)message_doc},
@@ -455,7 +455,7 @@ ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
         ipv4b_parse_int(values[0], "count", 0, INT_MAX, &count) < 0 ||
         (values[1] != NULL && ipv4b_parse_int(values[1], "size", 0, INT_MAX, &size) < 0) ||
-        (values[2] != NULL && ipv4b_control_flags_parse(values[2], &flags) < 0)) {
+        (values[2] != NULL && ipv4b_control_flags_parse(values[2], "control", &flags) < 0)) {
         return NULL;
     }
     oob_size = (long long)ipv4b_ancillary_space(flags);

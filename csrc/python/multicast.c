@@ -6,13 +6,32 @@
 
 #include "addr.h"
 #include "args.h"
-#include "errors.h"
 #include "sockopt.h"
+
+/* A name -> its index; 0 if no interface has it. Returns 0, or -1 with ValueError. */
+static int
+interface_by_name(PyObject *name, unsigned int *index)
+{
+    PyObject *bytes = PyUnicode_EncodeFSDefault(name);
+
+    if (bytes == NULL) {
+        return -1;
+    }
+    if (strlen(PyBytes_AS_STRING(bytes)) != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_Format(PyExc_ValueError, "interface: %R is no name", name);
+        Py_DECREF(bytes);
+        return -1;
+    }
+    *index = if_nametoindex(PyBytes_AS_STRING(bytes));
+    Py_DECREF(bytes);
+    return 0;
+}
 
 /* An interface as an index from 1, a name, or None for the system's choice (0). Returns 0, or -1
  * with TypeError, ValueError, or OSError ENODEV for a name that no interface has. */
 static int
-interface_parse(PyObject *value, unsigned int *index)
+interface_parse(ipv4b_conn_object *self, const char *operation, PyObject *value,
+                unsigned int *index)
 {
     long long number;
 
@@ -21,21 +40,10 @@ interface_parse(PyObject *value, unsigned int *index)
         return 0;
     }
     if (PyUnicode_Check(value)) {
-        PyObject *name;
-
-        if (!PyUnicode_FSConverter(value, &name)) {
+        if (interface_by_name(value, index) < 0) {
             return -1;
         }
-        *index = if_nametoindex(PyBytes_AS_STRING(name));
-        Py_DECREF(name);
-        if (*index == 0) {
-            PyObject *what = PyUnicode_FromFormat("interface %U", value);
-
-            (void)ipv4b_raise_os(ENODEV, NULL, what);
-            Py_XDECREF(what);
-            return -1;
-        }
-        return 0;
+        return *index == 0 ? ipv4b_conn_raise(self, operation, ENODEV) : 0;
     }
     if (!PyIndex_Check(value)) {
         PyErr_Format(PyExc_TypeError, "interface: an index, a name or None is required, not %.100s",
@@ -103,7 +111,8 @@ ipv4b_multicast_interface_set(PyObject *op, PyObject *value, void *Py_UNUSED(clo
     struct ip_mreqn request = {.imr_ifindex = 0};
     unsigned int index;
 
-    if (ipv4b_check_set(value, "multicast_interface") < 0 || interface_parse(value, &index) < 0) {
+    if (ipv4b_check_set(value, "multicast_interface") < 0 ||
+        interface_parse(self, "multicast_interface", value, &index) < 0) {
         return -1;
     }
     request.imr_ifindex = (int)index;
@@ -155,7 +164,8 @@ membership(PyObject *op, const char *operation, int option, bool with_source, Py
     memset(&request, 0, sizeof request);
     memset(&plain, 0, sizeof plain);
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        ipv4b_conn_fileno(self, operation) < 0 || interface_parse(values[0], &index) < 0 ||
+        ipv4b_conn_fileno(self, operation) < 0 ||
+        interface_parse(self, operation, values[0], &index) < 0 ||
         member_parse(self, values[1], "group", true, &request.gsr_group) < 0 ||
         (with_source && member_parse(self, values[2], "source", false, &request.gsr_source) < 0)) {
         return NULL;

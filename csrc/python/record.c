@@ -32,29 +32,38 @@ ipv4b_record_values(const ipv4b_record *record, PyObject *self)
     return values;
 }
 
-PyObject *
-ipv4b_record_repr(const ipv4b_record *record, PyObject *self)
+/* Whether a repr has to tell a value: a number, str, bytes or None, whose truth cannot fail. */
+static int
+is_telling(PyObject *value, PyObject *initial)
 {
-    PyObject *values = ipv4b_record_values(record, self);
-    PyObject *repr = PyUnicode_FromFormat("%s(", ipv4b_type_name(Py_TYPE(self)));
+    return PyObject_IsTrue(value) ||
+           (value != initial && PyObject_RichCompareBool(value, initial, Py_NE));
+}
+
+PyObject *
+ipv4b_record_repr(const ipv4b_record *record, PyTypeObject *type, PyObject *self)
+{
+    PyObject *fresh = PyObject_CallNoArgs((PyObject *)type);
+    PyObject *initial = fresh == NULL ? NULL : ipv4b_record_values(record, fresh);
+    PyObject *values = initial == NULL ? NULL : ipv4b_record_values(record, self);
+    PyObject *repr =
+        values == NULL ? NULL : PyUnicode_FromFormat("%s(", ipv4b_type_name(Py_TYPE(self)));
     const char *separator = "";
 
-    for (int i = 0; values != NULL && repr != NULL && i < record->count; i++) {
+    for (int i = 0; repr != NULL && i < record->count; i++) {
         PyObject *value = PyTuple_GET_ITEM(values, i);
 
-        /* Numbers, strings, bytes and None: their truth cannot fail. */
-        if (PyObject_IsTrue(value)) {
+        if (is_telling(value, PyTuple_GET_ITEM(initial, i))) {
             Py_SETREF(repr, PyUnicode_FromFormat("%U%s%s=%R", repr, separator,
                                                  record->fields[i].name, value));
             separator = ", ";
         }
     }
-    if (values == NULL) {
-        Py_CLEAR(repr);
-    }
-    else if (repr != NULL) {
+    if (repr != NULL) {
         Py_SETREF(repr, PyUnicode_FromFormat("%U)", repr));
     }
+    Py_XDECREF(fresh);
+    Py_XDECREF(initial);
     Py_XDECREF(values);
     return repr;
 }

@@ -20,8 +20,9 @@ PyObject *ipv4b_record_fill(const ipv4b_record *record, PyObject *self, PyObject
 /* The attributes' values as a new tuple: what copy and pickle hand to __new__. */
 PyObject *ipv4b_record_values(const ipv4b_record *record, PyObject *self);
 
-/* "Name(attribute=value, ...)" with the attributes that are true. */
-PyObject *ipv4b_record_repr(const ipv4b_record *record, PyObject *self);
+/* "Name(attribute=value, ...)" with the attributes that are true or not as in a new object of
+ * `type`, so that the text makes an equal object. */
+PyObject *ipv4b_record_repr(const ipv4b_record *record, PyTypeObject *type, PyObject *self);
 
 /* == and != of two objects of `type` or its subclasses, attribute by attribute. */
 PyObject *ipv4b_record_compare(const ipv4b_record *record, PyTypeObject *type, PyObject *self,
