@@ -8,15 +8,20 @@ line that names the privilege and exit code 77.
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import pathlib
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import NoReturn
 
 _CLONE_NEWNET = 0x40000000
+
+# Of interfaces, far from those that the kernel gives by itself.
+_numbers = itertools.count(1000)
 
 
 def skip(reason: str) -> NoReturn:
@@ -89,16 +94,20 @@ class Namespace:
         self, interface: str, address: str, other: "Namespace", its_interface: str, its_address: str
     ) -> None:
         """Lay a cable to another namespace, with a /24 network on it."""
+        # The kernel is slow to bring a cable up whose two ends have the same number.
         self._routes.link(
             "add",
             ifname=interface,
+            index=next(_numbers),
             kind="veth",
-            peer={"ifname": its_interface, "net_ns_fd": other._fd},
+            peer={"ifname": its_interface, "index": next(_numbers), "net_ns_fd": other._fd},
         )
         self.add_address(interface, address)
         other.add_address(its_interface, its_address)
         self._up(interface)
         other._up(its_interface)
+        self._wait_for_carrier(interface)
+        other._wait_for_carrier(its_interface)
 
     def add_address(self, interface: str, address: str) -> None:
         """Give an interface an address, with a /24 network around it."""
@@ -115,6 +124,14 @@ class Namespace:
 
     def _up(self, interface: str) -> None:
         self._routes.link("set", index=self.index(interface), state="up")
+
+    def _wait_for_carrier(self, interface: str) -> None:
+        """A cable drops what is sent before both of its ends are up."""
+        deadline = time.monotonic() + 10
+        while not self._routes.link_lookup(ifname=interface, operstate="UP"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{interface} has no carrier")
+            time.sleep(0.001)
 
 
 def _current() -> int:

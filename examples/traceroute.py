@@ -2,7 +2,9 @@
 
 Needs CAP_SYS_ADMIN, for a network of its own, and CAP_NET_RAW: a host, two routers and a server
 in a row. A router that a packet's TTL does not suffice to pass drops it, and says so in an ICMP
-message from its own address.
+message from its own address. tracepath.py does the same with one batch and no raw socket.
+
+Run it as root: python examples/traceroute.py
 """
 
 import socket

@@ -61,10 +61,10 @@ def udp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.fixture
 def conn_pair(
     udp_pair: tuple[socket.socket, socket.socket],
-) -> tuple[ipv4batch.PacketConn, ipv4batch.PacketConn]:
+) -> Iterator[tuple[ipv4batch.PacketConn, ipv4batch.PacketConn]]:
     """The same two as connections."""
-    a, b = udp_pair
-    return ipv4batch.PacketConn(a), ipv4batch.PacketConn(b)
+    with ipv4batch.PacketConn(udp_pair[0]) as a, ipv4batch.PacketConn(udp_pair[1]) as b:
+        yield a, b
 
 
 def _descriptors() -> dict[str, str]:
