@@ -291,3 +291,18 @@ ipv4b_gro_pending(ipv4b_gro *q)
     (void)pthread_mutex_unlock(&q->lock);
     return pending;
 }
+
+bool
+ipv4b_gro_stop(ipv4b_gro *q, int fd, unsigned int flags, unsigned int *active)
+{
+    struct pollfd waiting = {.fd = fd, .events = POLLIN};
+    bool stopped;
+
+    /* No other thread reads meanwhile. What arrives while it is off is not coalesced, which is as
+     * good. */
+    (void)pthread_mutex_lock(&q->lock);
+    stopped = ipv4b_ancillary_request(fd, flags, active) < 0 || poll(&waiting, 1, 0) == 0 ||
+              ipv4b_ancillary_request(fd, flags | IPV4B_CM_SEGMENT, active) < 0;
+    (void)pthread_mutex_unlock(&q->lock);
+    return stopped;
+}

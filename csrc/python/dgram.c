@@ -96,7 +96,8 @@ static PyGetSetDef dgram_getset[] = {
      "The kernel then delivers datagrams in bundles, which are taken apart: each Message gets "
      "one,\n"
      "with its own n, addr and control data. What one call's messages do not take waits for the\n"
-     "next: see pending. Setting it raises OSError on a socket that is not UDP's.",
+     "next: see pending. Switched off, it stays in effect until nothing waits in the socket.\n"
+     "Setting it raises OSError on a socket that is not UDP's.",
      NULL},
     {"pending", ipv4b_pending_get, NULL,
      "How many datagrams gro has taken from the socket and no call has read yet.\n\n"

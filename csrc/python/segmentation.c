@@ -118,17 +118,7 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 void
 ipv4b_gro_end(ipv4b_conn_object *self, int fd)
 {
-    struct pollfd waiting = {.fd = fd, .events = POLLIN};
-
-    /* Coalesced datagrams that wait in the socket keep their segment size only while the option is
-     * on: with something there it goes on again, for the reads to come. What arrives in between is
-     * not coalesced, which is as good. */
-    if (ipv4b_ancillary_request(fd, self->control_flags, &self->kernel_flags) < 0 ||
-        poll(&waiting, 1, 0) == 0 ||
-        ipv4b_ancillary_request(fd, self->control_flags | IPV4B_CM_SEGMENT, &self->kernel_flags) <
-            0) {
-        self->gro_ending = false;
-    }
+    self->gro_ending = !ipv4b_gro_stop(self->queue, fd, self->control_flags, &self->kernel_flags);
 }
 
 PyObject *
