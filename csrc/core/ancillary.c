@@ -319,19 +319,22 @@ ipv4b_ancillary_marshal(const ipv4b_ancillary *in, void *buf, size_t cap)
 }
 
 int
-ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int *current)
+ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int changed, unsigned int *current)
 {
     for (size_t i = 0; i < ROWS; i++) {
         unsigned int wanted = flags & rows[i].flags;
         int on = wanted != 0;
 
-        if (on != ((*current & rows[i].flags) != 0)) {
-            if (rows[i].option < 0) {
+        if (!(changed & rows[i].flags)) {
+            continue;
+        }
+        if (rows[i].option < 0) {
+            if (on) {
                 return -ENOPROTOOPT;
             }
-            if (setsockopt(fd, rows[i].level, rows[i].option, &on, sizeof on) < 0) {
-                return -errno;
-            }
+        }
+        else if (setsockopt(fd, rows[i].level, rows[i].option, &on, sizeof on) < 0) {
+            return -errno;
         }
         *current = (*current & ~rows[i].flags) | wanted;
     }

@@ -53,9 +53,10 @@ int ipv4b_ancillary_parse(ipv4b_ancillary *out, const void *buf, size_t len, siz
  * Returns the length, or -ENOBUFS. */
 int ipv4b_ancillary_marshal(const ipv4b_ancillary *in, void *buf, size_t cap);
 
-/* Makes the kernel deliver what `flags` name, and nothing else that this table knows. `current` is
- * what was on before; options whose state does not change are not touched. Returns 0, or -errno
- * with *current saying what is on now, or -ENOPROTOOPT for an item that the platform lacks. */
-int ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int *current);
+/* Makes the kernel deliver what `flags` name. Options that have a flag in `changed` are set, whatever
+ * they were, and the others left alone. Returns 0, or -errno; *current says of the options that were
+ * set here what is on now. -ENOPROTOOPT also means that the platform lacks an item. */
+int ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int changed,
+                            unsigned int *current);
 
 #endif

@@ -64,8 +64,8 @@ ipv4b_cmsg_deliver(void *to, size_t cap, const void *from, size_t len, int skip_
 
     *truncated = false;
     while (ipv4b_cmsg_next(&it, &item) > 0) {
-        unsigned char *at = (unsigned char *)to + pos;
         size_t left = cap - pos;
+        unsigned char *at;
         struct cmsghdr header;
         size_t whole = CMSG_LEN(item.len);
 
@@ -76,6 +76,7 @@ ipv4b_cmsg_deliver(void *to, size_t cap, const void *from, size_t len, int skip_
         if (left < sizeof header) {
             continue;
         }
+        at = (unsigned char *)to + pos;
         whole = left < whole ? left : whole;
         memset(&header, 0, sizeof header);
         header.cmsg_len = whole;

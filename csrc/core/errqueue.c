@@ -15,7 +15,7 @@ parse_item(const ipv4b_cmsg_item *item, ipv4b_queued_error *out)
         return;
     }
     memcpy(&e, item->data, sizeof e);
-    out->error = (int)e.ee_errno;
+    out->error = e.ee_origin == IPV4B_ORIGIN_TIMESTAMPING ? 0 : (int)e.ee_errno; /* ENOMSG */
     out->origin = e.ee_origin;
     out->icmp_type = e.ee_type;
     out->icmp_code = e.ee_code;
@@ -46,9 +46,6 @@ ipv4b_errqueue_next(int fd, ipv4b_queued_error *out)
     ssize_t r;
 
     memset(out, 0, offsetof(ipv4b_queued_error, data));
-    if (IPV4B_IP_RECVERR < 0) {
-        return -ENOPROTOOPT;
-    }
     r = recvmsg(fd, &h, IPV4B_MSG_ERRQUEUE | MSG_DONTWAIT);
     if (r < 0) {
         return -errno;

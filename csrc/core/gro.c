@@ -292,17 +292,12 @@ ipv4b_gro_pending(ipv4b_gro *q)
     return pending;
 }
 
-bool
-ipv4b_gro_stop(ipv4b_gro *q, int fd, unsigned int flags, unsigned int *active)
+void
+ipv4b_gro_after_fork(ipv4b_gro *q)
 {
-    struct pollfd waiting = {.fd = fd, .events = POLLIN};
-    bool stopped;
-
-    /* No other thread reads meanwhile. What arrives while it is off is not coalesced, which is as
-     * good. */
-    (void)pthread_mutex_lock(&q->lock);
-    stopped = ipv4b_ancillary_request(fd, flags, active) < 0 || poll(&waiting, 1, 0) == 0 ||
-              ipv4b_ancillary_request(fd, flags | IPV4B_CM_SEGMENT, active) < 0;
-    (void)pthread_mutex_unlock(&q->lock);
-    return stopped;
+    /* Another thread of the parent may have held the lock and been in the middle of a receive. What
+     * waits here is the parent's to read. */
+    (void)pthread_mutex_init(&q->lock, NULL);
+    q->count = q->current = 0;
+    q->prepared = 0;
 }

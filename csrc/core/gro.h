@@ -29,10 +29,8 @@ size_t ipv4b_gro_pending(ipv4b_gro *q);
 int ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
                    int *late);
 
-/* Has the kernel coalesce no more, with `flags` to be delivered as ipv4b_ancillary_request does;
- * false, with everything as it was, if datagrams wait in the socket, which keep their segment size
- * only while it does. */
-bool ipv4b_gro_stop(ipv4b_gro *q, int fd, unsigned int flags, unsigned int *active);
+/* In the child of a fork: makes the queue usable again, and empty. */
+void ipv4b_gro_after_fork(ipv4b_gro *q);
 
 /* How many bytes of a coalesced datagram of `total` bytes belong to the datagram that starts at
  * `offset`. */

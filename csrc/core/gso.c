@@ -176,6 +176,14 @@ is_refusal(int error)
     return error == EIO || error == EINVAL || error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
+/* Whether an ICMP message about an earlier datagram can be reported by the same errno
+ * (icmp_err_convert, net/ipv4/icmp.c). */
+static bool
+can_be_report(int error)
+{
+    return error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
 /* Writes down that slot number k of the plan was taken, whose messages start at slots[done]. */
 static size_t
 settle(ipv4b_slot *slots, size_t done, const ipv4b_gso_plan *plan, size_t k)
@@ -193,12 +201,13 @@ settle(ipv4b_slot *slots, size_t done, const ipv4b_gso_plan *plan, size_t k)
 
 size_t
 ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *plan, int *error,
-               int *refused)
+               int *refused, int *late)
 {
     size_t done = 0;
     size_t k = 0;
+    size_t asked_again = SIZE_MAX;
 
-    *error = *refused = 0;
+    *error = *refused = *late = 0;
     while (k < plan->count) {
         int run_error;
         size_t taken = ipv4b_mmsg_send(fd, plan->slots + k, plan->count - k, flags, &run_error);
@@ -221,6 +230,12 @@ ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *p
             *error = run_error;
             break;
         }
+        if (can_be_report(run_error) && k != asked_again) {
+            asked_again = k;
+            *late = run_error;
+            continue; /* it can be the report of an earlier datagram: asked again, it is gone */
+        }
+        *late = 0;
         taken = ipv4b_mmsg_send(fd, slots + done, n - done, flags, error);
         /* The same error without offload is the message's own. */
         *refused = taken > 0 ? run_error : 0;

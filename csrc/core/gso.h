@@ -35,10 +35,11 @@ int ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n)
 /* Hands n messages over in runs, without waiting, and sets the msg_len of each that was taken as if
  * it had gone alone. Returns how many were taken; *error is as in ipv4b_mmsg_send. If the kernel or
  * the device refuses a run, it goes again with all that follows, message by message; when that
- * works, *refused is the errno of the refusal, else 0. Nothing is sent twice: a run is taken whole
- * or not at all (udp_send_skb, net/ipv4/udp.c).
+ * works, *refused is the errno of the refusal, else 0. An error that looks like a refusal, but does
+ * not come again, was the report of an earlier datagram, and is given as *late. Nothing is sent
+ * twice: a run is taken whole or not at all (udp_send_skb, net/ipv4/udp.c).
  */
 size_t ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *plan,
-                      int *error, int *refused);
+                      int *error, int *refused, int *late);
 
 #endif

@@ -3,23 +3,28 @@
 
 #include "mmsg.h"
 
-/* Whether an errno can be the report of an ICMP message (icmp_err_convert, net/ipv4/icmp.c).
- * EMSGSIZE is not among them: after the pending error has been cleared it is the message's own, and
- * each try queues it again. */
-static bool
-is_network_error(int error)
+/* How often a message is tried again after an error of the network; each needs another ICMP message
+ * that came in between. */
+enum { TRIES_OF_REPORT = 1000, TRIES_OF_EITHER = 1 };
+
+/* How often it is worth another try after an errno that is, or can be, the report of an ICMP message
+ * (icmp_err_convert, net/ipv4/icmp.c). */
+static int
+tries_after(int error)
 {
     switch (error) {
-    case ECONNREFUSED:
+    case ECONNREFUSED: /* no send fails with these by itself */
     case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
     case ENOPROTOOPT:
-    case EOPNOTSUPP:
     case EPROTO:
-        return true;
-    default:
-        return false;
+    case IPV4B_ENONET:
+        return TRIES_OF_REPORT;
+    case EHOSTUNREACH: /* a router said so, or it is the message's own */
+    case ENETUNREACH:
+    case EOPNOTSUPP:
+        return TRIES_OF_EITHER;
+    default: /* EMSGSIZE among them: each try would put it on the queue once more */
+        return 0;
     }
 }
 
@@ -37,17 +42,20 @@ clear_pending(int fd)
 static size_t
 send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
-    int refused = 0;
+    int refused = 0, late = 0;
     size_t done;
 
     /* MSG_MORE glues messages together, which is another thing than a run. */
     if (!s->gso || n < 2 || (flags & MSG_MORE) || ipv4b_gso_plan_make(&s->plan, slots, n) < 0) {
         return ipv4b_mmsg_send(fd, slots, n, flags, &s->error);
     }
-    done = ipv4b_gso_send(fd, slots, n, flags, &s->plan, &s->error, &refused);
+    done = ipv4b_gso_send(fd, slots, n, flags, &s->plan, &s->error, &refused, &late);
     if (refused != 0) {
         s->refused = refused;
         s->gso = false;
+    }
+    if (late != 0 && !s->recv_errors) {
+        s->late = late; /* else it waits in the queue of errors */
     }
     return done;
 }
@@ -56,9 +64,9 @@ size_t
 ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
     size_t done = 0;
-    bool tried_again = false;
+    int tries = 0;
 
-    s->error = s->refused = 0;
+    s->error = s->refused = s->late = 0;
     while (done < n) {
         size_t taken;
 
@@ -70,14 +78,14 @@ ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
         if (!s->recv_errors || done == n) {
             break;
         }
-        tried_again = tried_again && taken == 0;
-        if (s->error != 0) {
-            if (tried_again || !is_network_error(s->error)) {
-                break;
-            }
-            tried_again = true;
+        /* What stopped it after a message may be the report of that message, or the kernel forgot it:
+         * asked again, it goes on or tells. */
+        if (taken > 0) {
+            tries = 0;
         }
-        /* With no error the kernel forgot why it stopped: asked again, it goes on or tells. */
+        else if (s->error != 0 && ++tries > tries_after(s->error)) {
+            break;
+        }
     }
     return done;
 }

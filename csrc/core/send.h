@@ -14,6 +14,7 @@ typedef struct {
     ipv4b_gso_plan plan; /* memory for the runs; the caller frees it */
     int error;           /* result: as in ipv4b_mmsg_send */
     int refused;         /* result: as in ipv4b_gso_send */
+    int late;            /* result: as in ipv4b_gso_send, 0 with recv_errors */
 } ipv4b_sender;
 
 /* Hands n messages over without waiting. Returns how many were taken.

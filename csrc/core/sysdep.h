@@ -57,6 +57,20 @@ typedef struct {
 } ipv4b_slot;
 #endif
 
+/* Shut down for reading: poll(2), Linux 2.6.17. */
+#if defined(POLLRDHUP)
+enum { IPV4B_POLLRDHUP = POLLRDHUP };
+#else
+enum { IPV4B_POLLRDHUP = 0 };
+#endif
+
+/* ICMP "source host isolated"; -1, which no error is, where there is no such number. */
+#if defined(ENONET)
+enum { IPV4B_ENONET = ENONET };
+#else
+enum { IPV4B_ENONET = -1 };
+#endif
+
 /* sendmmsg takes UIO_MAXIOV messages a call (net/socket.c); the same constant bounds the iovecs of
  * one. */
 enum { IPV4B_SEND_MAX = 1024, IPV4B_IOV_MAX = 1024 };
@@ -123,6 +137,7 @@ enum {
     IPV4B_IP_MTU_DISCOVER = IP_MTU_DISCOVER,
     IPV4B_IP_MTU = IP_MTU,
     IPV4B_MSG_ERRQUEUE = MSG_ERRQUEUE,
+    IPV4B_ORIGIN_TIMESTAMPING = SO_EE_ORIGIN_TIMESTAMPING,
 };
 typedef struct sock_extended_err ipv4b_extended_error;
 #else
@@ -131,6 +146,7 @@ enum {
     IPV4B_IP_MTU_DISCOVER = -1,
     IPV4B_IP_MTU = -1,
     IPV4B_MSG_ERRQUEUE = 0,
+    IPV4B_ORIGIN_TIMESTAMPING = -1,
 };
 typedef struct {
     uint32_t ee_errno;

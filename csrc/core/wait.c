@@ -87,6 +87,16 @@ milliseconds_until(int64_t deadline)
 
 enum { LOOK_AGAIN_NS = 50000000 };
 
+/* Whether what poll or epoll has found (EPOLLIN is POLLIN, and so on: epoll_ctl(2)) is worth another
+ * look at the socket. One that was shut down is readable for ever, with nothing to read. */
+static bool
+is_useful(uint32_t found, short events)
+{
+    int bits = (int)found;
+
+    return (bits & events) != 0 && !((bits & IPV4B_POLLRDHUP) && events == POLLIN);
+}
+
 #if IPV4B_HAVE_EPOLL
 
 /* Waits for a change: edge-triggered epoll tells the present state once, and then only what is new.
@@ -97,7 +107,7 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
 {
     uint32_t wanted =
         (uint32_t)events; /* EPOLLIN is POLLIN and EPOLLOUT is POLLOUT (epoll_ctl(2)) */
-    struct epoll_event on_socket = {.events = EPOLLET | wanted, .data.fd = fd};
+    struct epoll_event on_socket = {.events = EPOLLET | EPOLLRDHUP | wanted, .data.fd = fd};
     struct epoll_event on_wake = {.events = EPOLLIN, .data.fd = -1};
     struct epoll_event got = {0};
     bool only_error = false;
@@ -108,18 +118,19 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
     if (epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &on_socket) == 0 &&
         epoll_ctl(epoll, EPOLL_CTL_ADD, wake->read_fd, &on_wake) == 0) {
         r = epoll_wait(epoll, &got, 1, 0);
-        only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
+        only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         if (r == 0 || only_error) {
             /* That is the state which the caller knows; what comes now is news. */
             r = epoll_wait(epoll, &got, 1, milliseconds_until(soon < deadline ? soon : deadline));
-            only_error = r == 1 && got.data.fd == fd && (got.events & wanted) == 0;
+            only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         }
     }
     r = r < 0 ? -errno : r == 0 || only_error ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
     if (epoll >= 0) {
         (void)close(epoll);
     }
-    return r;
+    /* A socket that was closed meanwhile may have left its number to the epoll itself. */
+    return epoll == fd ? -EBADF : r;
 }
 
 #else
@@ -144,7 +155,7 @@ int
 ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool fruitless)
 {
     struct pollfd fds[2] = {
-        {.fd = fd, .events = events},
+        {.fd = fd, .events = (short)(events | IPV4B_POLLRDHUP)},
         {.fd = wake->read_fd, .events = POLLIN},
     };
 
@@ -157,5 +168,6 @@ ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool 
     if (fds[0].revents & POLLNVAL) {
         return -EBADF;
     }
-    return fds[0].revents != 0 && !(fds[0].revents & events) ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
+    return fds[0].revents != 0 && !is_useful((uint32_t)fds[0].revents, events) ? IPV4B_WAIT_ERROR
+                                                                               : IPV4B_WAIT_READY;
 }

@@ -74,7 +74,7 @@ settle_write(ipv4b_batch *b, size_t done, int error)
 static Py_ssize_t
 move(ipv4b_batch *b, ipv4b_io *io)
 {
-    int done;
+    int done, late;
 
     b->sender.gso = b->conn->gso;
     b->sender.recv_errors = b->conn->recv_errors;
@@ -84,21 +84,16 @@ move(ipv4b_batch *b, ipv4b_io *io)
     done = ipv4b_conn_run(b->conn, io);
     if (b->direction == IPV4B_READ) {
         settle_read(b, done < 0 ? 0 : (size_t)done);
-        b->conn->late_error = io->late != 0 ? io->late : b->conn->late_error;
+        late = io->late;
     }
     else {
         settle_write(b, done < 0 ? 0 : (size_t)done, done < 0 ? io->error : b->sender.error);
+        late = b->sender.late;
+    }
+    if (late != 0) {
+        b->conn->late_error[b->direction] = late;
     }
     return done;
-}
-
-/* The whole of read_batch and write_batch. */
-static Py_ssize_t
-run_once(ipv4b_batch *b, const ipv4b_io *request)
-{
-    ipv4b_io io = *request;
-
-    return b->pinned == 0 ? 0 : move(b, &io);
 }
 
 /* Whether an error ends the whole of write_all: what is wrong with the connection or the call, not
@@ -154,52 +149,54 @@ enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
 
 /* The whole of write_all. Returns how many messages were written, or -1 with an exception. */
 static Py_ssize_t
-run_all(ipv4b_batch *b, const ipv4b_io *request, bool skip)
+run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
 {
-    ipv4b_io io = *request;
     size_t written = 0;
     int tries = 0;
 
-    if (!(io.flags & MSG_DONTWAIT) && b->conn->timeout != 0) {
-        io.limit =
+    if (!(io->flags & MSG_DONTWAIT) && b->conn->timeout != 0) {
+        io->limit =
             b->conn->timeout == IPV4B_FOREVER ? IPV4B_FOREVER : ipv4b_now() + b->conn->timeout;
     }
     for (size_t i = 0; i < b->pinned; i++) {
         ((ipv4b_message_object *)b->scratch.owners[i])->error = 0;
     }
     while (b->start < b->pinned) {
-        Py_ssize_t done = move(b, &io);
+        Py_ssize_t done = move(b, io);
 
         if (done >= 0) {
             written += (size_t)done;
             tries = 0;
         }
-        else if (io.error == ENOBUFS && tries < NOBUFS_TRIES && is_before(b->conn, io.limit)) {
+        else if (io->error == ENOBUFS && tries < NOBUFS_TRIES && is_before(b->conn, io->limit)) {
             PyErr_Clear();
-            if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io.limit) < 0) {
+            if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io->limit) < 0) {
                 return annotate(b->start, written);
             }
         }
-        else if (!skip || ends_all(io.error)) {
+        else if (!skip || ends_all(io->error)) {
             return annotate(b->start, written);
         }
         else {
             PyErr_Clear();
             b->start++;
+            if (PyErr_CheckSignals() < 0) {
+                return annotate(b->start, written);
+            }
         }
     }
     return (Py_ssize_t)written;
 }
 
-/* The error of an earlier batch of reads that came after its first message. Returns 0, or -1 when
- * it is raised. */
+/* The error of an earlier batch that came after its first message. Returns 0, or -1 when it is
+ * raised. */
 static int
-raise_late(ipv4b_conn_object *conn)
+raise_late(ipv4b_conn_object *conn, ipv4b_direction direction)
 {
-    int late = conn->late_error;
+    int late = conn->late_error[direction];
 
-    conn->late_error = 0;
-    return late == 0 ? 0 : ipv4b_conn_raise(conn, "read", late);
+    conn->late_error[direction] = 0;
+    return late == 0 ? 0 : ipv4b_conn_raise(conn, direction == IPV4B_READ ? "read" : "write", late);
 }
 
 typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
@@ -210,7 +207,7 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
            PyObject *flags)
 {
     ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
-    ipv4b_io request = {.limit = -1};
+    ipv4b_io io = {.limit = -1};
     long long number = 0;
     PyObject *list;
     Py_ssize_t done;
@@ -218,7 +215,7 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
         return NULL;
     }
-    request.flags = (int)number;
+    io.flags = (int)number;
     if (!b.conn->open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
         if (mode != ONCE) {
@@ -226,7 +223,10 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
         }
         return NULL;
     }
-    if (direction == IPV4B_READ && raise_late(b.conn) < 0) {
+    if (raise_late(b.conn, direction) < 0) {
+        if (mode != ONCE) {
+            (void)annotate(0, 0);
+        }
         return NULL;
     }
     if (!PySequence_Check(msgs)) {
@@ -240,7 +240,9 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     }
     done = ipv4b_gather(&b, list);
     if (done == 0) {
-        done = mode == ONCE ? run_once(&b, &request) : run_all(&b, &request, mode == ALL_SKIP);
+        done = mode != ONCE    ? run_all(&b, &io, mode == ALL_SKIP)
+               : b.pinned == 0 ? 0
+                               : move(&b, &io);
     }
     ipv4b_gather_end(&b);
     Py_DECREF(list);

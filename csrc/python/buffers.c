@@ -155,7 +155,11 @@ ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg)
     if (b != NULL) {
         Py_VISIT(b->objects);
         for (Py_ssize_t i = 0; i < b->count; i++) {
-            Py_VISIT(b->views[i].obj);
+            /* A memoryview that could not be replaced by its base (hold_base) is not shown to the
+             * collector, which takes it for one in use. */
+            if (b->views[i].obj == NULL || !PyMemoryView_Check(b->views[i].obj)) {
+                Py_VISIT(b->views[i].obj);
+            }
         }
     }
     return 0;

@@ -155,6 +155,7 @@ ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int typ
     if (self->state == NULL) {
         return -1;
     }
+    self->forks = self->state->forks;
     if (PyIndex_Check(sock)) {
         if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
             return -1;
@@ -235,14 +236,15 @@ conn_dealloc(PyObject *op)
 PyDoc_STRVAR(conn_close_doc,
              "close($self, /)\n--\n\n"
              "Close the connection and the socket that it was made from; a descriptor given as an\n"
-             "int is left open. Calls that wait in other threads end with OSError EBADF. Closing\n"
-             "again does nothing.");
+             "int is left open. Calls that wait in other threads end with OSError EBADF, and the last\n"
+             "of them to end closes the socket. Closing again does nothing.");
 
 static PyObject *
 conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
 
+    ipv4b_conn_check_fork(self);
     if (self->open) {
         self->open = false;
         ipv4b_conn_drop_waker(self);

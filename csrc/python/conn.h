@@ -1,7 +1,7 @@
 /* conn.h - the type Conn, base of PacketConn and RawConn: a socket, its life, and the one I/O loop.
  *
- * Locking: the GIL guards every member. A call that releases it counts itself in `calls` from begin
- * to end; close() ends the waits and leaves the descriptor open until the last such call is out, so
+ * Locking: the GIL guards every member. A call that moves datagrams counts itself in `calls` from
+ * begin to end; close() ends the waits and leaves the descriptor open until the last such call is out, so
  * that a system call of ours never meets a descriptor number that already belongs to another file.
  */
 #ifndef IPV4B_CONN_H
@@ -33,20 +33,21 @@ typedef struct {
     bool open;
     bool release_due;    /* closed while a call was inside: the last one out closes the socket */
     int calls;           /* inside the I/O loop */
-    int plain_reads;     /* attempts that are being made past the queue */
+    int plain_reads;     /* attempts to read that are being made past the queue */
+    unsigned int forks;  /* the state's, when the counts and the waker were last ours */
     int64_t timeout;     /* ns, 0 for non-blocking, or IPV4B_FOREVER */
     int64_t deadline[2]; /* of reads and writes, on the clock of ipv4b_now(), or IPV4B_FOREVER */
     unsigned int control_flags; /* what set_control_message asked for */
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
     bool gso, gro, recv_errors;
-    bool gro_ending;                /* gro went off, but coalesced datagrams may still wait */
-    int gso_error;                  /* the errno for which offload of writes went off, or 0 */
-    ipv4b_gro *queue;               /* where gro keeps what did not fit; or NULL */
+    bool coalescing;  /* gro was on: the kernel goes on to coalesce, and the queue to take apart */
+    int gso_error;    /* the errno for which offload of writes went off, or 0 */
+    ipv4b_gro *queue; /* where gro keeps what did not fit; or NULL */
     ipv4b_gso_plan plan;            /* the memory of the last call's runs, for the next one */
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
-    int late_error;        /* an errno that came after a batch of reads, for the next one; or 0 */
-    ipv4b_waker *waker;    /* what those who wait now wait on, or NULL */
-    ipv4b_scratch scratch; /* the arrays of the last call, for the next one */
+    int late_error[2];              /* an errno that came after a batch, for the next one; or 0 */
+    ipv4b_waker *waker;             /* what those who wait now wait on, or NULL */
+    ipv4b_scratch scratch;          /* the arrays of the last call, for the next one */
 } ipv4b_conn_object;
 
 extern PyType_Spec ipv4b_conn_spec;
@@ -107,6 +108,18 @@ int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,
 /* "udp4 127.0.0.1:40001", "ip4:1 127.0.0.1", with "->" and the peer if it is asked for; the network
  * alone when fd is negative. New, or NULL with MemoryError. */
 PyObject *ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote);
+
+/* In the child of a fork the calls of other threads do not go on: forgets them. Every function that
+ * looks at what calls share begins with it. */
+void ipv4b_conn_forget_parent(ipv4b_conn_object *self);
+
+static inline void
+ipv4b_conn_check_fork(ipv4b_conn_object *self)
+{
+    if (self->state != NULL && self->forks != self->state->forks) {
+        ipv4b_conn_forget_parent(self);
+    }
+}
 
 /* Makes every waiting call look again. */
 void ipv4b_conn_wake(ipv4b_conn_object *self);

@@ -3,8 +3,8 @@
 #include "conn.h"
 
 #include "addr.h"
+#include "ancillary.h"
 #include "errors.h"
-#include "segmentation.h"
 
 static PyObject *
 conn_network(const ipv4b_conn_object *self)
@@ -88,6 +88,7 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
 {
     int fd;
 
+    ipv4b_conn_check_fork(self);
     if (!self->open) {
         return -1;
     }
@@ -167,10 +168,28 @@ waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
 }
 
 void
+ipv4b_conn_forget_parent(ipv4b_conn_object *self)
+{
+    self->forks = self->state->forks;
+    self->calls = self->plain_reads = 0;
+    /* Signalled, it would wake the parent's threads for ever: the descriptor is the same file. */
+    if (self->waker != NULL) {
+        ipv4b_wake_close(&self->waker->wake);
+        PyMem_Free(self->waker);
+        self->waker = NULL;
+    }
+    if (self->queue != NULL) {
+        ipv4b_gro_after_fork(self->queue);
+    }
+}
+
+void
 ipv4b_conn_drop_waker(ipv4b_conn_object *self)
 {
-    ipv4b_waker *waker = self->waker;
+    ipv4b_waker *waker;
 
+    ipv4b_conn_check_fork(self);
+    waker = self->waker;
     self->waker = NULL;
     if (waker != NULL && waker->refs > 1) {
         ipv4b_wake_signal(&waker->wake);
@@ -249,15 +268,25 @@ conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline, bool 
     return r >= 0 || r == -EBADF ? 0 : -r;
 }
 
-/* The queue that a read has to go through: while receive offload is on, and after that until all is
- * read that was coalesced. */
+static bool
+is_data_read(const ipv4b_io *io)
+{
+    return io->direction == IPV4B_READ && !(io->flags & IPV4B_MSG_ERRQUEUE);
+}
+
+/* The queue that a read has to go through, if any. */
 static ipv4b_gro *
 conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
 {
-    if (self->queue == NULL || io->direction != IPV4B_READ || (io->flags & IPV4B_MSG_ERRQUEUE)) {
+    if (self->queue == NULL || !is_data_read(io)) {
         return NULL;
     }
-    return self->gro || self->gro_ending || ipv4b_gro_pending(self->queue) > 0 ? self->queue : NULL;
+    /* With gro off again, who has asked for bundles gets them whole. */
+    if (!self->gro && (!self->coalescing || (self->control_flags & IPV4B_CM_SEGMENT)) &&
+        ipv4b_gro_pending(self->queue) == 0) {
+        return NULL;
+    }
+    return self->queue;
 }
 
 /* One attempt without the GIL. The queue is chosen each time, with the GIL: gro may be switched
@@ -265,17 +294,21 @@ conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
 static int
 conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
 {
+    bool plain;
     int r;
 
-    if (self->gro_ending) {
-        ipv4b_gro_end(self, fd);
-    }
     io->queue = conn_queue(self, io);
-    self->plain_reads += io->queue == NULL;
+    plain = io->queue == NULL && is_data_read(io);
+    self->plain_reads += plain;
     Py_BEGIN_ALLOW_THREADS
     r = io->attempt(fd, io);
     Py_END_ALLOW_THREADS
-    self->plain_reads -= io->queue == NULL;
+    self->plain_reads -= plain;
+    /* What is left in the queue does not wake those who wait on the socket. */
+    if (io->queue != NULL && self->waker != NULL && self->waker->refs > 1 &&
+        ipv4b_gro_pending(io->queue) > 0) {
+        ipv4b_conn_wake(self);
+    }
     return r;
 }
 
@@ -318,8 +351,8 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {
             return ipv4b_conn_raise(self, operation, io->error);
         }
-        if (!self->open) {
-            continue; /* closed while the GIL was released: raised as above */
+        if (!self->open || (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
+            continue; /* closed while the GIL was released, which is raised above, or filled */
         }
         now = ipv4b_now();
         if (limit < 0) {

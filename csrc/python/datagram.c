@@ -253,8 +253,9 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
 const char ipv4b_packetconn_write_to_doc[] =
     "write_to($self, /, data, addr=None, control_message=None, flags=0)\n--\n\n"
     "Send the bytes-like object `data` as one datagram and return its length.\n\n"
-    "addr is a (host, port) tuple, or None on a connected socket. The control message's ttl, src\n"
-    "and ifindex hold for this datagram alone. Waits for room within timeout and deadline.\n"
+    "addr is a (host, port) tuple, or None on a connected socket. What the control message sends\n"
+    "(ControlMessage.marshal) holds for this datagram alone. Waits for room within timeout and "
+    "deadline.\n"
     "Raises TypeError or ValueError that names the argument, and OSError.";
 
 PyObject *

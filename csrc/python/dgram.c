@@ -40,8 +40,7 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     wanted = on ? self->control_flags | flags : self->control_flags & ~flags;
-    if (ipv4b_request_control(self, "set_control_message", wanted, self->gro || self->gro_ending) <
-        0) {
+    if (ipv4b_request_control(self, "set_control_message", wanted, flags, self->coalescing) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -96,8 +95,9 @@ static PyGetSetDef dgram_getset[] = {
      "The kernel then delivers datagrams in bundles, which are taken apart: each Message gets "
      "one,\n"
      "with its own n, addr and control data. What one call's messages do not take waits for the\n"
-     "next: see pending. Switched off, it stays in effect until nothing waits in the socket.\n"
-     "Setting it raises OSError on a socket that is not UDP's.",
+     "next: see pending. Switched off, bundles are still taken apart, but the socket keeps the\n"
+     "option: what the kernel has bundled could not be told apart without it. Setting it raises\n"
+     "OSError on a socket that is not UDP's.",
      NULL},
     {"pending", ipv4b_pending_get, NULL,
      "How many datagrams gro has taken from the socket and no call has read yet.\n\n"

@@ -1,17 +1,27 @@
 /* errors.c - see errors.h. */
 #include "errors.h"
 
+PyObject *
+ipv4b_os_error(int err, const char *text, PyObject *what)
+{
+    /* strerror speaks the locale's language, in its encoding. */
+    PyObject *reason =
+        PyUnicode_DecodeLocale(text == NULL ? strerror(err) : text, "surrogateescape");
+    PyObject *exception = NULL;
+
+    if (reason != NULL) {
+        /* OSError itself picks the subclass: ConnectionRefusedError, TimeoutError, ... */
+        exception = PyObject_CallFunction(PyExc_OSError, "iOO", err, reason, what);
+        Py_DECREF(reason);
+    }
+    return exception;
+}
+
 int
 ipv4b_raise_os(int err, const char *text, PyObject *what)
 {
-    PyObject *exception;
+    PyObject *exception = what == NULL ? NULL : ipv4b_os_error(err, text, what);
 
-    if (what == NULL) {
-        return -1;
-    }
-    /* OSError itself picks the subclass: ConnectionRefusedError, TimeoutError, ... */
-    exception =
-        PyObject_CallFunction(PyExc_OSError, "isO", err, text == NULL ? strerror(err) : text, what);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);

@@ -7,6 +7,10 @@
 
 #include "state.h"
 
+/* The exception itself, new, or NULL with another one set; the arguments are those below, `what` not
+ * NULL. */
+PyObject *ipv4b_os_error(int err, const char *text, PyObject *what);
+
 /* Raises the OSError subclass of `err` (positive): "[Errno 111] Connection refused: 'write udp4
  * 127.0.0.1:9'". `what` (BORROWED, may be NULL after a failure to make it, which then is the
  * exception) becomes the exception's filename; `text` replaces strerror's unless it is NULL.

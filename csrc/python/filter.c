@@ -139,7 +139,7 @@ word_number(PyObject *words, Py_ssize_t i, long long *out)
 static ipv4b_bpf_instruction *
 program_from_text(PyObject *value, Py_ssize_t *count)
 {
-    PyObject *words = PyObject_CallMethod(value, "split", NULL);
+    PyObject *words = PyUnicode_Split(value, NULL, -1);
     ipv4b_bpf_instruction *program;
     long long stated, values[FIELDS];
     Py_ssize_t total;

@@ -151,7 +151,7 @@ pin(PyObject *item, PyTypeObject *type, ipv4b_direction direction)
         m->pins = IPV4B_PIN_READ;
     }
     else {
-        if (m->pins < 0 || m->pins == INT_MAX ||
+        if (m->pins < 0 ||
             (!m->oob_trusted && ipv4b_cmsg_check(m->header.msg_control,
                                                  (size_t)m->header.msg_controllen, &where) < 0)) {
             return false;

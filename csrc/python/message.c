@@ -204,10 +204,11 @@ message_get_data(PyObject *self, void *Py_UNUSED(closure))
     return n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
 }
 
-static PyObject *
-message_get_view(PyObject *self, void *Py_UNUSED(closure))
+PyObject *
+ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *exporter, *view;
 
     if (m->data == NULL || m->data->count != 1) {
         PyErr_Format(PyExc_ValueError,
@@ -215,8 +216,11 @@ message_get_view(PyObject *self, void *Py_UNUSED(closure))
                      m->data == NULL ? 0 : m->data->count);
         return NULL;
     }
-    return ipv4b_byte_view(PyTuple_GET_ITEM(m->data->objects, 0), 0,
-                           (Py_ssize_t)ipv4b_message_filled(m));
+    /* Python code can run while the view is made, and set other buffers. */
+    exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
+    view = ipv4b_byte_view(exporter, 0, (Py_ssize_t)ipv4b_message_filled(m));
+    Py_DECREF(exporter);
+    return view;
 }
 
 static PyObject *
@@ -358,7 +362,7 @@ static PyGetSetDef message_getset[] = {
      "on raw sockets. The same tuple is given as long as the endpoint stays the same.",
      NULL},
     {"data", message_get_data, NULL, "The first n bytes over all buffers, as bytes.", NULL},
-    {"view", message_get_view, NULL,
+    {"view", ipv4b_message_view, NULL,
      "A memoryview of the first n bytes, without a copy; ValueError unless there is one buffer.",
      NULL},
     {"truncated", message_get_truncated, NULL,

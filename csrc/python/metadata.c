@@ -128,7 +128,7 @@ PyObject *
 ipv4b_message_segments(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    PyObject *view = PyObject_GetAttrString(self, "view");
+    PyObject *view = ipv4b_message_view(self, NULL);
     ipv4b_ancillary received;
     PyObject *list;
     size_t total, size, at = 0;

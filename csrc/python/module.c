@@ -73,6 +73,39 @@ add_types(PyObject *module, ipv4b_state *s)
     return s->queued_error_type == NULL ? -1 : PyModule_AddType(module, s->queued_error_type);
 }
 
+/* Runs in the child of each os.fork(); `self` is a weak reference to the module. */
+static PyObject *
+after_fork(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *module = PyObject_CallNoArgs(self);
+
+    if (module != NULL && module != Py_None) {
+        ((ipv4b_state *)PyModule_GetState(module))->forks++;
+    }
+    return module;
+}
+
+static PyMethodDef after_fork_method = {"after_fork", after_fork, METH_NOARGS, NULL};
+
+static int
+register_at_fork(PyObject *module)
+{
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *function = os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
+    PyObject *reference = function == NULL ? NULL : PyWeakref_NewRef(module, NULL);
+    PyObject *callback = reference == NULL ? NULL : PyCFunction_New(&after_fork_method, reference);
+    PyObject *names = callback == NULL ? NULL : Py_BuildValue("(s)", "after_in_child");
+    PyObject *result = names == NULL ? NULL : PyObject_Vectorcall(function, &callback, 0, names);
+
+    Py_XDECREF(os);
+    Py_XDECREF(function);
+    Py_XDECREF(reference);
+    Py_XDECREF(callback);
+    Py_XDECREF(names);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 static int
 module_exec(PyObject *module)
 {
@@ -96,7 +129,7 @@ module_exec(PyObject *module)
         s->str_gettimeout == NULL || s->str_packed == NULL) {
         return -1;
     }
-    return 0;
+    return register_at_fork(module);
 }
 
 static int

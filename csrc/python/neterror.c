@@ -49,7 +49,13 @@ ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 static int
 attempt(int fd, ipv4b_io *io)
 {
-    return ipv4b_errqueue_next(fd, io->arg);
+    int r;
+
+    /* No signal handler runs between two entries, whose exception would lose the first. */
+    do {
+        r = ipv4b_errqueue_next(fd, io->arg);
+    } while (r == -EINTR);
+    return r;
 }
 
 /* A new QueuedError, or NULL with an exception. */
@@ -123,8 +129,9 @@ ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
 
         io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
         if (ipv4b_conn_run(self, &io) < 0) {
-            /* An empty queue; or an error after others, which are not dropped for its sake. */
-            if (io.error != 0 && (PyList_GET_SIZE(list) > 0 || (io.error == EAGAIN && !wait))) {
+            /* An empty queue; or what came after others, which are not dropped for its sake: what is
+             * wrong with the connection will be so the next time, too. */
+            if (PyList_GET_SIZE(list) > 0 || (io.error == EAGAIN && !wait)) {
                 PyErr_Clear();
                 break;
             }

@@ -6,10 +6,12 @@
 
 #include "ancillary.h"
 #include "args.h"
+#include "errors.h"
 #include "sockopt.h"
 
 int
-ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags, bool gro)
+ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
+                      unsigned int changed, bool gro)
 {
     unsigned int coalesce = gro ? IPV4B_CM_SEGMENT : 0;
     int fd = ipv4b_conn_fileno(self, operation);
@@ -18,7 +20,7 @@ ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned i
     if (fd < 0) {
         return -1;
     }
-    r = ipv4b_ancillary_request(fd, flags | coalesce, &self->kernel_flags);
+    r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
     self->control_flags = r < 0 ? self->kernel_flags & ~coalesce : flags;
     if (r == -ENOPROTOOPT && IPV4B_UDP_GRO < 0) {
         PyErr_Format(PyExc_NotImplementedError, "%s: this platform has not all of flags 0x%x",
@@ -60,11 +62,15 @@ ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
 {
     const ipv4b_conn_object *self = (ipv4b_conn_object *)op;
 
+    PyObject *what, *error;
+
     if (self->gso_error == 0) {
         Py_RETURN_NONE;
     }
-    return PyObject_CallFunction(PyExc_OSError, "iss", self->gso_error, strerror(self->gso_error),
-                                 "UDP_SEGMENT");
+    what = PyUnicode_FromString("UDP_SEGMENT");
+    error = what == NULL ? NULL : ipv4b_os_error(self->gso_error, NULL, what);
+    Py_XDECREF(what);
+    return error;
 }
 
 PyObject *
@@ -77,18 +83,14 @@ int
 ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on, fd;
+    int on;
 
     if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0 ||
-        (fd = ipv4b_conn_fileno(self, "gro")) < 0) {
+        ipv4b_conn_fileno(self, "gro") < 0) {
         return -1;
     }
     if (!on) {
-        self->gro_ending = self->gro || self->gro_ending;
         self->gro = false;
-        if (self->gro_ending) {
-            ipv4b_gro_end(self, fd);
-        }
         return 0;
     }
     if (self->queue == NULL) {
@@ -106,25 +108,24 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         Py_BEGIN_ALLOW_THREADS(void)
         sched_yield();
         Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0) {
+            self->gro = false;
+            return -1;
+        }
     }
-    if (ipv4b_request_control(self, "gro", self->control_flags, true) < 0) {
+    if (ipv4b_request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true) < 0) {
         self->gro = false;
         return -1;
     }
-    self->gro_ending = false;
+    self->coalescing = true;
     return 0;
-}
-
-void
-ipv4b_gro_end(ipv4b_conn_object *self, int fd)
-{
-    self->gro_ending = !ipv4b_gro_stop(self->queue, fd, self->control_flags, &self->kernel_flags);
 }
 
 PyObject *
 ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
 {
-    const ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
 
+    ipv4b_conn_check_fork(self);
     return PyLong_FromSize_t(self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
 }

@@ -15,13 +15,10 @@ PyObject *ipv4b_gro_get(PyObject *self, void *closure);
 int ipv4b_gro_set(PyObject *self, PyObject *value, void *closure);
 PyObject *ipv4b_pending_get(PyObject *self, void *closure);
 
-/* Makes the kernel deliver `flags` (IPV4B_CM_*), and coalesced datagrams if `gro` is set. Returns 0
- * with control_flags changed; or -1 with NotImplementedError or OSError, and control_flags saying
- * what is on. */
+/* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew, and
+ * coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
+ * NotImplementedError or OSError, and control_flags saying what is on. */
 int ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
-                          bool gro);
-
-/* After gro went off: has the kernel coalesce no more, unless coalesced datagrams still wait. */
-void ipv4b_gro_end(ipv4b_conn_object *self, int fd);
+                          unsigned int changed, bool gro);
 
 #endif

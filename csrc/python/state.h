@@ -25,6 +25,7 @@ typedef struct {
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
+    unsigned int forks; /* how many forks have made this process */
 } ipv4b_state;
 
 /* A slot that holds a function, and a method of another signature than PyCFunction's: ISO C has no

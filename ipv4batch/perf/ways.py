@@ -17,6 +17,9 @@ from ipv4batch import Message, PacketConn, capabilities
 
 Address = tuple[str, int]
 
+# linux/udp.h; Python's socket has no name for it.
+_UDP_GRO = 104
+
 # A cache line: no two slots share one.
 _ALIGNMENT = 64
 
@@ -144,6 +147,7 @@ class BatchReader:
     """`PacketConn.read_batch` with up to `batch` messages a call."""
 
     def __init__(self, sock: socket.socket, slots: Sequence[memoryview], batch: int) -> None:
+        self._sock = sock
         self._conn = PacketConn(sock)
         self._messages = [Message(slot) for slot in slots]
         self._batch = batch
@@ -191,6 +195,9 @@ class OffloadReader(BatchReader):
 
     def stop(self) -> None:
         self._conn.gro = False
+        # A connection never takes this back by itself, since the kernel may have bundled what still
+        # waits; here nothing does.
+        self._sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 0)
 
 
 @dataclass(frozen=True)
