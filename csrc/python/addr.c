@@ -166,3 +166,59 @@ ipv4b_endpoint_tuple(const struct sockaddr_in *endpoint)
     PyTuple_SET_ITEM(tuple, 1, port);
     return tuple;
 }
+
+/* A table in which each endpoint has one place, which the last that was asked for holds. The tuples
+ * hold a str and an int, and so are of no interest to the garbage collector. */
+enum { CACHE_BITS = 12 };
+
+struct ipv4b_endpoint_cache {
+    struct {
+        uint32_t host;
+        uint16_t port;
+        PyObject *tuple; /* or NULL */
+    } places[1 << CACHE_BITS];
+};
+
+PyObject *
+ipv4b_endpoint_cached(ipv4b_state *state, const struct sockaddr_in *endpoint)
+{
+    uint32_t host = endpoint->sin_addr.s_addr;
+    uint16_t port = endpoint->sin_port;
+    uint64_t key = (uint64_t)host << 16 | port;
+    /* Multiplied by 2**64 over the golden ratio, neighbouring keys go far apart. */
+    size_t place = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CACHE_BITS));
+    struct ipv4b_endpoint_cache *cache = state->endpoints;
+    PyObject *tuple, *former;
+
+    if (cache == NULL) {
+        cache = state->endpoints = PyMem_Calloc(1, sizeof *cache);
+        if (cache == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    tuple = cache->places[place].tuple;
+    if (tuple != NULL && cache->places[place].host == host && cache->places[place].port == port) {
+        return Py_NewRef(tuple);
+    }
+    tuple = ipv4b_endpoint_tuple(endpoint);
+    if (tuple != NULL) {
+        former = cache->places[place].tuple;
+        cache->places[place].host = host;
+        cache->places[place].port = port;
+        cache->places[place].tuple = Py_NewRef(tuple);
+        Py_XDECREF(former);
+    }
+    return tuple;
+}
+
+void
+ipv4b_endpoint_cache_free(ipv4b_state *state)
+{
+    struct ipv4b_endpoint_cache *cache = state->endpoints;
+
+    state->endpoints = NULL;
+    for (size_t i = 0; cache != NULL && i < (size_t)1 << CACHE_BITS; i++) {
+        Py_XDECREF(cache->places[i].tuple);
+    }
+    PyMem_Free(cache);
+}

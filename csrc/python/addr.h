@@ -19,6 +19,11 @@ int ipv4b_endpoint_parse(ipv4b_state *state, PyObject *value, const char *field,
 PyObject *ipv4b_addr_str(struct in_addr addr);
 PyObject *ipv4b_endpoint_tuple(const struct sockaddr_in *endpoint);
 
+/* The same from a small table of those made before: a peer that sends again costs no new tuple. The
+ * table goes with the module's state. */
+PyObject *ipv4b_endpoint_cached(ipv4b_state *state, const struct sockaddr_in *endpoint);
+void ipv4b_endpoint_cache_free(ipv4b_state *state);
+
 /* Writes "192.0.2.1" and a final NUL into at least INET_ADDRSTRLEN bytes; returns the length
  * without it. */
 size_t ipv4b_addr_text(struct in_addr addr, char *out);

@@ -160,32 +160,37 @@ ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int typ
         if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
             return -1;
         }
-        fd = self->fd = (int)number;
+        self->fd = (int)number;
     }
     else {
-        if (!PyObject_HasAttr(sock, self->state->str_fileno)) {
+        self->fileno = PyObject_GetAttr(sock, self->state->str_fileno);
+        if (self->fileno == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        if (self->fileno == NULL) {
             PyErr_Format(
                 PyExc_TypeError,
                 "sock: a socket, an object with fileno() or an int is required, not %.100s",
                 Py_TYPE(sock)->tp_name);
             return -1;
         }
+        if (!PyCFunction_Check(self->fileno)) {
+            Py_CLEAR(self->fileno);
+        }
         self->sock = Py_NewRef(sock);
         self->fd = -1;
-        fd = ipv4b_ask_fileno(sock, self->state->str_fileno);
-        if (fd == -1) {
-            PyErr_Format(PyExc_ValueError, "%s: %s is required; this one is closed",
-                         ipv4b_type_name(Py_TYPE(op)), wanted);
-        }
-        if (fd < 0) {
-            return -1;
-        }
     }
-    if (conn_inspect(self, fd, types, wanted) < 0 || conn_inherit_timeout(self, fd) < 0) {
+    self->open = true;
+    fd = ipv4b_conn_peek_fileno(self);
+    if (fd == -1) {
+        PyErr_Format(PyExc_ValueError, "%s: %s is required; this one is closed",
+                     ipv4b_type_name(Py_TYPE(op)), wanted);
+    }
+    if (fd < 0 || conn_inspect(self, fd, types, wanted) < 0 || conn_inherit_timeout(self, fd) < 0) {
+        self->open = false;
         return -1;
     }
     self->deadline[IPV4B_READ] = self->deadline[IPV4B_WRITE] = IPV4B_FOREVER;
-    self->open = true;
     return 0;
 }
 
@@ -200,6 +205,7 @@ conn_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((ipv4b_conn_object *)self)->sock);
+    Py_VISIT(((ipv4b_conn_object *)self)->fileno);
     return 0;
 }
 
@@ -210,6 +216,7 @@ conn_clear(PyObject *op)
 
     self->open = false;
     Py_CLEAR(self->sock);
+    Py_CLEAR(self->fileno);
     return 0;
 }
 

@@ -26,9 +26,10 @@ typedef struct {
     PyObject_HEAD
     PyObject *weakrefs;
     ipv4b_state *state;
-    PyObject *sock; /* asked for its fileno at every call; NULL for a borrowed descriptor */
-    int fd;         /* the borrowed descriptor, or -1 */
-    int type;       /* SOCK_DGRAM, ... */
+    PyObject *sock;   /* asked for its fileno at every call; NULL for a borrowed descriptor */
+    PyObject *fileno; /* its method, bound, if that is one in C, which nobody replaces; or NULL */
+    int fd;           /* the borrowed descriptor, or -1 */
+    int type;         /* SOCK_DGRAM, ... */
     int protocol;
     bool open;
     bool release_due;    /* closed while a call was inside: the last one out closes the socket */
@@ -94,9 +95,6 @@ int ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation);
 /* The same without a complaint: -1 if it is closed; -2 with the exception of the socket's
  * fileno(). */
 int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
-
-/* The number that an object's fileno() gives, -1 for a closed one; or -2 with an exception. */
-int ipv4b_ask_fileno(PyObject *sock, PyObject *str_fileno);
 
 /* Raises OSError `err` with "operation network local-address". Returns -1. */
 int ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err);

@@ -63,11 +63,20 @@ ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote)
 }
 
 int
-ipv4b_ask_fileno(PyObject *sock, PyObject *str_fileno)
+ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(sock, str_fileno);
+    PyObject *number;
     long fd;
 
+    ipv4b_conn_check_fork(self);
+    if (!self->open) {
+        return -1;
+    }
+    if (self->sock == NULL) {
+        return self->fd;
+    }
+    number = self->fileno != NULL ? PyObject_CallNoArgs(self->fileno)
+                                  : PyObject_CallMethodNoArgs(self->sock, self->state->str_fileno);
     if (number == NULL) {
         return -2;
     }
@@ -80,24 +89,8 @@ ipv4b_ask_fileno(PyObject *sock, PyObject *str_fileno)
         PyErr_Format(PyExc_ValueError, "fileno(): %ld is no descriptor", fd);
         return -2;
     }
-    return fd < 0 ? -1 : (int)fd;
-}
-
-int
-ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
-{
-    int fd;
-
-    ipv4b_conn_check_fork(self);
-    if (!self->open) {
-        return -1;
-    }
-    if (self->sock == NULL) {
-        return self->fd;
-    }
-    fd = ipv4b_ask_fileno(self->sock, self->state->str_fileno);
-    /* That was Python code, which may have closed the connection. */
-    return fd >= 0 && !self->open ? -1 : fd;
+    /* That may have been Python code, which has closed the connection. */
+    return fd < 0 || !self->open ? -1 : (int)fd;
 }
 
 static int

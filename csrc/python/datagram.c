@@ -239,8 +239,9 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
     }
     control = received_control(self, &d);
     if (control != NULL) {
-        addr = d.slot.msg_hdr.msg_namelen == sizeof d.name ? ipv4b_endpoint_tuple(&d.name)
-                                                           : Py_NewRef(Py_None);
+        addr = d.slot.msg_hdr.msg_namelen == sizeof d.name
+                   ? ipv4b_endpoint_cached(((ipv4b_conn_object *)self)->state, &d.name)
+                   : Py_NewRef(Py_None);
     }
     if (addr != NULL) {
         result = Py_BuildValue("nOO", n, control, addr);

@@ -147,7 +147,8 @@ message_get_addr(PyObject *self, void *Py_UNUSED(closure))
     }
     if (m->addr == NULL || !same_endpoint(&m->name, &m->addr_key)) {
         struct sockaddr_in key = m->name;
-        PyObject *tuple = ipv4b_endpoint_tuple(&key);
+        ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+        PyObject *tuple = state == NULL ? NULL : ipv4b_endpoint_cached(state, &key);
 
         if (tuple == NULL) {
             return NULL;

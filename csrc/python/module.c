@@ -5,6 +5,7 @@
  */
 #include "state.h"
 
+#include "addr.h"
 #include "capability.h"
 #include "conn.h"
 #include "control.h"
@@ -173,6 +174,7 @@ module_clear(PyObject *module)
     Py_CLEAR(s->str_close);
     Py_CLEAR(s->str_gettimeout);
     Py_CLEAR(s->str_packed);
+    ipv4b_endpoint_cache_free(s);
     return 0;
 }
 

@@ -26,6 +26,8 @@ typedef struct {
     PyObject *str_gettimeout;
     PyObject *str_packed;
     unsigned int forks; /* how many forks have made this process */
+    struct ipv4b_endpoint_cache
+        *endpoints; /* tuples that were made for addresses, or NULL (addr.h) */
 } ipv4b_state;
 
 /* A slot that holds a function, and a method of another signature than PyCFunction's: ISO C has no
