@@ -4,6 +4,7 @@ A page's blocks run in order and share their names. A block prints exactly what 
 under ``It prints::``, or nothing. A block of class ``needs-raw`` opens raw sockets.
 """
 
+import ast
 import contextlib
 import io
 import pathlib
@@ -199,3 +200,33 @@ def test_the_examples_and_their_privileges_are_listed() -> None:
     for name, source in scripts.items():
         needed = set(re.findall(r"CAP_\w+", source.split('"""')[1]))
         assert set(re.findall(r"CAP_\w+", found[name])) == needed, name
+
+
+# The guarantees
+
+GUARANTEES = [
+    (row.partition("\n     - ")[0], re.findall(r"``(test_\w+\.py)::(\w+)``", row))
+    for row in re.split(r"\n   \* - ", PAGES["reliability.rst"].read_text())[1:]
+    if not row.startswith("Guarantee\n")
+]
+
+
+def functions_of(name: str) -> set[str]:
+    """The functions of a file of tests that pytest collects."""
+    tree = ast.parse((ROOT / "tests" / name).read_text())
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "tests"), GUARANTEES, ids=[guarantee for guarantee, _ in GUARANTEES]
+)
+def test_a_guarantee_names_tests_that_exist(guarantee: str, tests: list[tuple[str, str]]) -> None:
+    assert tests != [], guarantee
+    for file, name in tests:
+        assert name.startswith("test_")
+        assert name in functions_of(file), f"{guarantee}: tests/{file} has no {name}"
+
+
+def test_no_reference_to_a_test_is_overlooked() -> None:
+    text = PAGES["reliability.rst"].read_text()
+    assert text.count("::test_") == sum(len(tests) for _, tests in GUARANTEES) > 0

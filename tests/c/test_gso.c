@@ -1,0 +1,226 @@
+/* test_gso.c - which messages make a run, and what the kernel is to get of it. */
+#include "gso.h"
+
+#include "cmsg.h"
+#include "loopback.h"
+
+enum { ROUNDS = 100000 };
+
+static const struct sockaddr_in nowhere = {.sin_family = AF_INET, .sin_port = 1};
+
+/* Plans n prepared messages, and compares how many stand together. */
+static void
+check_members(size_t n, const uint32_t *members, size_t count)
+{
+    ipv4b_gso_plan plan = {.count = 0};
+
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n), 0);
+    if (CHECK_INT(plan.count, count)) {
+        CHECK_BYTES(plan.members, members, count * sizeof *members);
+    }
+    ipv4b_gso_plan_free(&plan);
+    CHECK(plan.slots == NULL && plan.members == NULL && plan.iov == NULL && plan.control == NULL);
+}
+
+#define CHECK_MEMBERS(n, ...)                                                                      \
+    check_members((n), (const uint32_t[]){__VA_ARGS__}, COUNT_OF(((const uint32_t[]){__VA_ARGS__})))
+
+static void
+test_sizes(void)
+{
+    static const struct {
+        size_t sizes[4];
+        uint32_t members[4];
+        size_t count;
+    } cases[] = {
+        {{9, 9, 9, 9}, {4}, 1},
+        {{1, 1, 1, 1}, {4}, 1},
+        {{9, 9, 8, 9}, {3, 1}, 2},
+        {{9, 9, 8, 8}, {3, 1}, 2},
+        {{9, 8, 8, 8}, {2, 2}, 2},
+        {{8, 9, 9, 1}, {1, 3}, 2},
+        {{0, 0, 9, 9}, {1, 1, 2}, 3},
+        {{9, 0, 9, 9}, {1, 1, 2}, 3},
+        {{32753, 32753, 1, 1}, {3, 1}, 2},
+        {{32753, 32753, 2, 2}, {2, 2}, 2},
+        {{32754, 32753, 1, 1}, {1, 2, 1}, 3},
+        {{16377, 16377, 16377, 16377}, {3, 1}, 2},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        prepare_send(4, nowhere);
+        for (size_t k = 0; k < 4; k++) {
+            of[k].iov.iov_len = cases[i].sizes[k];
+        }
+        check_members(4, cases[i].members, cases[i].count);
+    }
+    prepare_send(130, nowhere);
+    check_members(0, NULL, 0);
+    CHECK_MEMBERS(1, 1);
+    CHECK_MEMBERS(64, 64);
+    CHECK_MEMBERS(65, 64, 1);
+    CHECK_MEMBERS(130, 64, 64, 2);
+}
+
+static void
+set_control(size_t index, void *control, size_t len)
+{
+    slots[index].msg_hdr.msg_control = control;
+    slots[index].msg_hdr.msg_controllen = len;
+}
+
+/* What must be equal in a run, and what cannot be in one. */
+static void
+test_paths(void)
+{
+    static unsigned char control[IPV4B_GSO_CONTROL_MAX + 2];
+    static struct iovec many[2][600];
+    ipv4b_cmsg_encoder enc = {.buf = control, .cap = sizeof control};
+
+    prepare_send(4, nowhere);
+    of[2].name.sin_port = 2;
+    CHECK_MEMBERS(4, 2, 1, 1);
+    slots[2].msg_hdr.msg_namelen = slots[3].msg_hdr.msg_namelen = 0;
+    CHECK_MEMBERS(4, 2, 2);
+    slots[1].msg_hdr.msg_namelen = 8;
+    CHECK_MEMBERS(4, 1, 1, 2);
+    prepare_send(4, nowhere);
+    memset(control, 1, sizeof control);
+    for (size_t i = 0; i < 4; i++) {
+        set_control(i, control + i / 2, IPV4B_GSO_CONTROL_MAX);
+    }
+    CHECK_MEMBERS(4, 4);
+    control[IPV4B_GSO_CONTROL_MAX] = 2;
+    CHECK_MEMBERS(4, 2, 2);
+    set_control(0, control, IPV4B_GSO_CONTROL_MAX + 1);
+    set_control(1, control, IPV4B_GSO_CONTROL_MAX + 1);
+    CHECK_MEMBERS(4, 1, 1, 2);
+    /* Messages that are to be cut up already. */
+    CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IPV4B_UDP_SEGMENT, "x", 1), 0);
+    CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_UDP, IPV4B_UDP_SEGMENT, "\4", 2), 0);
+    for (size_t i = 0; i < 4; i++) {
+        set_control(i, control, i < 2 ? enc.len : CMSG_SPACE(1));
+    }
+    CHECK_MEMBERS(4, 1, 1, 2);
+    /* As many parts as one call takes, and one more. */
+    prepare_send(2, nowhere);
+    for (size_t i = 0; i < 2; i++) {
+        many[i][0] = of[i].iov;
+        slots[i].msg_hdr.msg_iov = many[i];
+        slots[i].msg_hdr.msg_iovlen = i == 0 ? 424 : 600;
+    }
+    CHECK_MEMBERS(2, 2);
+    slots[0].msg_hdr.msg_iovlen++;
+    CHECK_MEMBERS(2, 1, 1);
+}
+
+/* A run has the buffers of its messages, and their control data with the segment size. */
+static void
+test_plan_contents(void)
+{
+    unsigned char ttl[CMSG_SPACE(4)];
+    ipv4b_cmsg_encoder enc = {.buf = ttl, .cap = sizeof ttl};
+    ipv4b_gso_plan plan = {.count = 0};
+
+    CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, "\7\0\0", 4), 0);
+    /* With the padding of the last item and without; growing, shrinking. */
+    for (size_t n = 60, len = CMSG_LEN(4); n > 0; n -= 20, len = CMSG_SPACE(4)) {
+        unsigned char *control = edge_new(ttl, len);
+        ipv4b_cmsg_iter it;
+        ipv4b_cmsg_item item;
+        uint16_t size = 0;
+
+        prepare_send(n + 1, nowhere);
+        of[n].name.sin_port = 2;
+        for (size_t i = 0; i <= n; i++) {
+            set_control(i, control, len);
+        }
+        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n + 1), 0);
+        CHECK_INT(plan.count, 2);
+        CHECK_INT(plan.members[0], n);
+        CHECK_INT(plan.slots[0].msg_hdr.msg_iovlen, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(plan.slots[0].msg_hdr.msg_iov[i].iov_base == of[i].data);
+            CHECK_INT(plan.slots[0].msg_hdr.msg_iov[i].iov_len, 4);
+        }
+        CHECK(plan.slots[0].msg_hdr.msg_name == &of[0].name);
+        it = (ipv4b_cmsg_iter){.buf = plan.slots[0].msg_hdr.msg_control,
+                               .len = plan.slots[0].msg_hdr.msg_controllen};
+        CHECK_INT(it.len, CMSG_SPACE(4) + CMSG_SPACE(2));
+        CHECK_INT(ipv4b_cmsg_next(&it, &item), 1);
+        CHECK_INT(item.type, IP_TTL);
+        CHECK_BYTES(item.data, "\7\0\0\0\0\0\0", CMSG_SPACE(4) - CMSG_LEN(0));
+        CHECK_INT(ipv4b_cmsg_next(&it, &item), 1);
+        CHECK(item.level == IPPROTO_UDP && item.type == IPV4B_UDP_SEGMENT && item.len == 2);
+        memcpy(&size, item.data, sizeof size);
+        CHECK_INT(size, 4);
+        CHECK_INT(ipv4b_cmsg_next(&it, &item), 0);
+        CHECK_BYTES(&plan.slots[1], &slots[n], sizeof slots[n]);
+        edge_free(control);
+    }
+    memory_limit(true);
+    prepare_send(SLOTS, nowhere);
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, SLOTS), -ENOMEM);
+    memory_limit(false);
+    CHECK(plan.count == 0 && plan.slots == NULL && plan.iov == NULL);
+    ipv4b_gso_plan_free(&plan);
+}
+
+/* Random messages with random bytes for control data: each is in one run, and no part is lost. */
+static void
+test_random(void)
+{
+    static struct iovec parts[SLOTS];
+    uint64_t state = 0xda942042e4dd58b5;
+    ipv4b_gso_plan plan = {.count = 0};
+
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t n = random_next(&state) % 12, len = random_next(&state) % 60, runs = 0, used = 0;
+        unsigned char *control = edge_new(NULL, len);
+
+        random_fill(&state, control, len);
+        if (len >= sizeof(size_t)) {
+            memcpy(control, &(size_t){random_next(&state) % 64}, sizeof(size_t));
+        }
+        prepare_send(n, nowhere);
+        for (size_t i = 0, part = 0; i < n; i++) {
+            size_t count = random_next(&state) % 3;
+
+            slots[i].msg_hdr.msg_iov = parts + part;
+            slots[i].msg_hdr.msg_iovlen = count;
+            for (; count > 0; count--, part++) {
+                parts[part].iov_len =
+                    random_next(&state) % 16 == 0 ? 40000 : random_next(&state) % 2;
+            }
+            set_control(i, control, len - (random_next(&state) % 8 == 0 && len > 0));
+        }
+        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n), 0);
+        for (; runs < plan.count; runs++) {
+            const struct msghdr *run = &plan.slots[runs].msg_hdr;
+            size_t count = 0;
+
+            CHECK(plan.members[runs] > 0);
+            for (size_t i = 0; i < plan.members[runs] && used < n; i++) {
+                count += slots[used++].msg_hdr.msg_iovlen;
+            }
+            CHECK_INT(run->msg_iovlen, count);
+            if (plan.members[runs] > 1) {
+                CHECK_INT(ipv4b_cmsg_check(run->msg_control, run->msg_controllen, &count), 0);
+                CHECK(run->msg_controllen >= CMSG_SPACE(2));
+            }
+        }
+        CHECK_INT(used, n);
+        edge_free(control);
+    }
+    ipv4b_gso_plan_free(&plan);
+}
+
+int
+main(void)
+{
+    test_sizes();
+    test_paths();
+    test_plan_contents();
+    test_random();
+    return check_status();
+}
