@@ -16,7 +16,8 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg sanitize lint format docs dist clean prerequisites
+.PHONY: help demo test test-c test-nommsg sanitize fuzz bench bench-quick instructions lint format \
+    docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +26,10 @@ help:
 	@echo 'make test-c       the C core alone, under ASan and UBSan'
 	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
 	@echo 'make sanitize     the suite under ASan and UBSan'
+	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
+	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: some minutes on a quiet machine'
+	@echo 'make bench-quick  a smoke test of the same'
+	@echo 'make instructions instructions a message by callgrind, and their limits'
 	@echo 'make lint         layout, types, and builds in which warnings are errors'
 	@echo 'make format       lay the code out'
 	@echo 'make docs         the documentation, in docs/_build'
@@ -53,6 +58,7 @@ $(eval $(call environment,test,[test],IPV4BATCH_WERROR=1))
 $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
 $(eval $(call environment,docs,[docs],))
+$(eval $(call environment,bench,[bench],))
 
 demo: $(VENV)/demo/installed
 	@$(VENV)/demo/bin/python -m ipv4batch perf
@@ -79,6 +85,20 @@ test-c: | prerequisites
 	        $$(test $$mmsg = 0 || echo -DIPV4BATCH_NO_MMSG=1) -Icsrc/core -Itests/c \
 	        -o build/c/$$test tests/c/$$test.c csrc/core/*.c -lpthread && build/c/$$test || exit 1; \
 	done; done
+
+include tests/fuzz/targets.mk
+
+# The programs import each other from their own directory.
+BENCH = env -u PYTHONSAFEPATH $(VENV)/bench/bin/python benchmarks
+
+bench: $(VENV)/bench/installed
+	@$(BENCH)/run.py
+
+bench-quick: $(VENV)/bench/installed
+	@$(BENCH)/run.py --quick
+
+instructions: $(VENV)/bench/installed
+	@$(BENCH)/instructions.py
 
 # The tools' environment has the package too, for mypy; it is built as users build it.
 $(VENV)/lint/installed: $(SOURCES) | prerequisites
