@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg sanitize fuzz bench bench-quick instructions lint format \
+.PHONY: help demo test test-c test-nommsg sanitize fuzz bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: some minutes on a quiet machine'
 	@echo 'make bench-quick  a smoke test of the same'
 	@echo 'make instructions instructions a message by callgrind, and their limits'
+	@echo 'make scaling      how throughput grows with threads'
 	@echo 'make lint         layout, types, and builds in which warnings are errors'
 	@echo 'make format       lay the code out'
 	@echo 'make docs         the documentation, in docs/_build'
@@ -99,6 +100,9 @@ bench-quick: $(VENV)/bench/installed
 
 instructions: $(VENV)/bench/installed
 	@$(BENCH)/instructions.py
+
+scaling: $(VENV)/bench/installed
+	@$(BENCH)/scaling.py
 
 # The tools' environment has the package too, for mypy; it is built as users build it.
 $(VENV)/lint/installed: $(SOURCES) | prerequisites

@@ -45,7 +45,7 @@ size_t ipv4b_ancillary_space(unsigned int flags);
 
 /* Fills `out` from a control buffer; items of other levels and types are skipped, and fields that
  * are not in the buffer are left alone. Returns 0, or ipv4b_cmsg_next's error, or -EPROTO for an
- * item whose size is none that the kernel uses; *where (may be NULL) then is the offset of the bad
+ * item of a size or value that the kernel never gives; *where (may be NULL) then is the offset of the bad
  * item. On an error `out` is unchanged. */
 int ipv4b_ancillary_parse(ipv4b_ancillary *out, const void *buf, size_t len, size_t *where);
 

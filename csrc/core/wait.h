@@ -30,9 +30,10 @@ int64_t ipv4b_now(void);
  * IPV4B_WAIT_ERROR if the socket announced an error and none of `events`; or -errno (-EINTR when a
  * signal came, -EBADF when the descriptor is not open).
  *
- * A queue of errors that nobody reads (IP_RECVERR) announces itself for ever, and a caller who
- * waits for something else would spin. Such a caller, having tried in vain, says so with
- * `fruitless`, and the wait is for the next change. */
+ * A queue of errors that nobody reads (IP_RECVERR), and a socket that was shut down, announce
+ * themselves for ever, and a caller who waits for something else would spin. Such a caller, having
+ * tried in vain, says so with `fruitless`: the wait is for the next change then, for 50 ms at most,
+ * and IPV4B_WAIT_ERROR says that it was in vain again. */
 int ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool fruitless);
 
 #endif

@@ -168,13 +168,14 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
             written += (size_t)done;
             tries = 0;
         }
-        else if (io->error == ENOBUFS && tries < NOBUFS_TRIES && is_before(b->conn, io->limit)) {
+        else if (io->error == ENOBUFS && !io->wait_failed && tries < NOBUFS_TRIES &&
+                 is_before(b->conn, io->limit)) {
             PyErr_Clear();
             if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io->limit) < 0) {
                 return annotate(b->start, written);
             }
         }
-        else if (!skip || ends_all(io->error)) {
+        else if (!skip || io->wait_failed || ends_all(io->error)) {
             return annotate(b->start, written);
         }
         else {

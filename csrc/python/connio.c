@@ -319,6 +319,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
     int64_t limit = io->limit;
     bool fruitless = false;
 
+    io->wait_failed = false;
     for (;;) {
         int fd = ipv4b_conn_fileno(self, operation);
         int64_t now, deadline;
@@ -360,6 +361,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         r = conn_wait(self, fd, events, deadline, &fruitless);
         if (r != 0) {
             io->error = r > 0 ? r : 0;
+            io->wait_failed = true;
             return r > 0 ? ipv4b_conn_raise(self, operation, r) : -1;
         }
     }
@@ -381,11 +383,19 @@ ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
 {
     int64_t until = ipv4b_now() + ns;
     bool fruitless = false;
-    int r;
+    int r = 0;
 
-    /* poll passes over a negative descriptor (poll(2)). */
     until = until < limit ? until : limit;
-    until = until < self->deadline[IPV4B_WRITE] ? until : self->deadline[IPV4B_WRITE];
-    r = conn_wait(self, -1, 0, until, &fruitless);
+    /* A signal, or a deadline that moves, wakes us before the time. */
+    while (r == 0 && self->open) {
+        int64_t deadline = self->deadline[IPV4B_WRITE];
+
+        deadline = until < deadline ? until : deadline;
+        if (deadline <= ipv4b_now()) {
+            break;
+        }
+        /* poll passes over a negative descriptor (poll(2)). */
+        r = conn_wait(self, -1, 0, deadline, &fruitless);
+    }
     return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
 }

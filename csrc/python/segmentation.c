@@ -21,7 +21,7 @@ ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned i
         return -1;
     }
     r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
-    self->control_flags = r < 0 ? self->kernel_flags & ~coalesce : flags;
+    self->control_flags = r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags;
     if (r == -ENOPROTOOPT && IPV4B_UDP_GRO < 0) {
         PyErr_Format(PyExc_NotImplementedError, "%s: this platform has not all of flags 0x%x",
                      operation, flags | coalesce);

@@ -1,0 +1,461 @@
+"""Every system call that can fail, with every errno: what docs/faults.rst says becomes of it."""
+
+import errno
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from support_faults import BUNDLE, ERRORS, RUN, TOTAL, Case, Outcome, build, run
+
+from ipv4batch import ControlFlags, capabilities
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "faults.rst"
+MMSG = capabilities()["recvmmsg"]
+RECEIVE, SEND = ("recvmmsg", "sendmmsg") if MMSG else ("recvmsg", "sendmsg")
+WAKE = "eventfd" if MMSG else "pipe"
+LIMIT = 10.0
+SHORT = 0.02
+QUEUE = 64
+"""Datagrams that receive offload takes with one system call."""
+PAUSES = 0.127
+"""Seconds that write_all waits for ENOBUFS."""
+
+ERRNOS = ["EINTR", "EAGAIN", "ENOBUFS", "ENOMEM", "EPERM", "ECONNREFUSED", "ENETDOWN", "EMFILE"]
+ERRNOS += ["EFAULT"]
+COLUMNS = {
+    "read_batch": "reads",
+    "read_from": "reads",
+    "read_errors": "read_errors",
+    "write_batch": "writes",
+    "write_to": "writes",
+    "write_all": "write_all",
+    "write_all_skip": "skip",
+}
+CALLS = {op: SEND if "write" in op else RECEIVE for op in COLUMNS} | {"read_errors": "recvmsg"}
+BATCHES = {"read_batch", "write_batch"}
+
+
+def read_table() -> dict[tuple[str, str], str]:
+    """The page's table: the outcome by errno and column."""
+    lines = PAGE.read_text().splitlines()
+    start, head, end = [i for i, line in enumerate(lines) if re.match("=+ [= ]+$", line)][:3]
+    names = re.split("  +", lines[start + 1])
+    rows = [re.split("  +", line) for line in lines[head + 1 : end]]
+    return {
+        (row[0].strip("`"), name): word
+        for row in rows
+        for name, word in zip(names[1:], row[1:], strict=True)
+    }
+
+
+TABLE = read_table()
+
+
+def failure(op: str, code: int, first: int, **others: Any) -> dict[str, Any]:
+    """The exception of a call whose first `first` messages had been moved."""
+    text = "timed out" if code == errno.ETIMEDOUT else os.strerror(code)
+    of_all = first if op.startswith("write_all") else None
+    direction = "write" if "write" in op else "read"
+    errnos = [0] * TOTAL if "write" in op else []
+    if "write" in op and op != "write_to":
+        errnos[first] = code
+    return {
+        "type": type(OSError(code, "")).__name__,
+        "errno": code,
+        "text": f"[Errno {code}] {text}: '{direction} udp4 127.0.0.1:PORT'",
+        "index": of_all,
+        "written": of_all,
+        "errnos": errnos,
+        **others,
+    }
+
+
+class Trial(NamedTuple):
+    group: tuple[str, ...]
+    """The test that it belongs to."""
+    variant: str
+    case: Case
+    expected: dict[str, Any]
+    seconds: float = 0.0
+
+
+def expect(op: str, steps: list[Any], skipped: range = range(0), code: int = 0) -> dict[str, Any]:
+    """What all of a case comes to: in particular that each datagram is there once."""
+    total = ERRORS if op == "read_errors" else TOTAL
+    numbers = [number for number in range(total) if number not in skipped]
+    if "write" not in op:
+        return {"steps": steps, "errnos": [], "arrived": [numbers]}
+    return {
+        "steps": steps,
+        "errnos": [code if number in skipped else 0 for number in range(total)],
+        "arrived": [[n for n in numbers if n // RUN % 2 == k] for k in (0, 1)],
+    }
+
+
+def expect_failure(op: str, first: int, code: int, **others: Any) -> dict[str, Any]:
+    """An exception comes when `first` have been moved, and the rest follows."""
+    before = [first] if first and not op.startswith("write_all") else []
+    total = ERRORS if op == "read_errors" else TOTAL
+    return expect(op, [*before, failure(op, code, first, **others), total - first])
+
+
+class Place(NamedTuple):
+    """Where in a case the fault is."""
+
+    op: str
+    offload: bool
+    recv_errors: bool
+    before: int
+    """What the kernel has taken or given by then, runs and bundles as one."""
+
+    @property
+    def first(self) -> int:
+        """The same in messages."""
+        if not self.offload or self.op in ("write_to", "read_errors"):
+            return self.before
+        return self.before * (RUN if "write" in self.op else BUNDLE)
+
+    @property
+    def asked_again(self) -> int:
+        """How often a write in the middle asks again for the error before it ends.
+
+        With runs because a kernel that stops does not say why, and with recv_errors because it may
+        be the report of what was just written.
+        """
+        if not self.before or self.op == "write_to" or "write" not in self.op:
+            return 0
+        return (self.offload or not MMSG) + self.recv_errors
+
+    def is_report(self, code: int) -> bool:
+        """Whether it is an error of the network that is in the queue, and fails no write."""
+        return self.recv_errors and code == errno.ECONNREFUSED
+
+    def whole(self, times: int = 1) -> dict[str, Any]:
+        """All is moved, though a batch may stop at the place."""
+        total = ERRORS if self.op == "read_errors" else TOTAL
+        stops = self.before and self.op in BATCHES and times >= self.asked_again
+        return expect(self.op, [self.first, total - self.first] if stops else [total])
+
+    def trial(
+        self,
+        variant: str,
+        code: int,
+        times: int,
+        expected: dict[str, Any],
+        timeout: float = LIMIT,
+        seconds: float = 0.0,
+    ) -> Trial:
+        names = ["offload"] * self.offload + ["recv_errors"] * self.recv_errors
+        fault = (CALLS[self.op], code, self.before, times)
+        return Trial(
+            (self.op, errno.errorcode[code]),
+            " ".join([variant, *names, f"at {self.before}"]),
+            {
+                "op": self.op,
+                "offload": self.offload,
+                "recv_errors": self.recv_errors,
+                "timeout": timeout,
+                "faults": [fault],
+            },
+            expected,
+            seconds,
+        )
+
+
+def of_goes_on(place: Place, code: int) -> Iterator[Trial]:
+    for times in (1, 100):
+        yield place.trial(f"{times} times", code, times, place.whole(times))
+
+
+def of_waits(place: Place, code: int) -> Iterator[Trial]:
+    op, first = place.op, place.first
+    if op == "read_errors" and first:
+        return  # the queue counts as empty, and the next call begins anew
+    # The queue of errors tells when it has something new, and is looked at every 50 ms besides.
+    for times in (1, 2 if op == "read_errors" else 100):
+        yield place.trial(f"{times} times", code, times, place.whole(times))
+    for timeout, error in ((SHORT, errno.ETIMEDOUT), (0, code)):
+        if op == "read_errors" and timeout == 0:
+            continue  # it gives an empty list
+        expected = expect_failure(op, first, error)
+        yield place.trial(f"timeout {timeout}", code, -1, expected, timeout, timeout)
+
+
+def of_raises(place: Place, code: int) -> Iterator[Trial]:
+    expected = expect_failure(place.op, place.first, code)
+    # Reports are asked about again and again: see reports().
+    once = [] if place.is_report(code) else [place.asked_again + 1]
+    for times in (*once, -1):
+        if place.op == "read_errors" and place.before and times > 0:
+            expected_once = expect(place.op, [place.first, ERRORS - place.first])
+            yield place.trial("once", code, times, expected_once)
+        else:
+            yield place.trial(f"{times} times", code, times, expected)
+
+
+def of_tries_again(place: Place, code: int) -> Iterator[Trial]:
+    yield place.trial("once", code, 1, place.whole())
+    if place.before == 0:
+        yield place.trial("7 times", code, 7, place.whole(), seconds=PAUSES)
+    elif place.op == "write_all":
+        expected = expect_failure(place.op, place.first, code)
+        yield place.trial("always", code, -1, expected, seconds=PAUSES)
+    else:
+        yield skips_all(place, code, PAUSES)
+
+
+def skips_all(place: Place, code: int, seconds: float = 0.0) -> Trial:
+    expected = expect(place.op, [place.first], range(place.first, TOTAL), code)
+    return place.trial("always", code, -1, expected, seconds=seconds)
+
+
+def of_skips(place: Place, code: int) -> Iterator[Trial]:
+    one = range(place.first, place.first + 1)
+    if not place.is_report(code):
+        expected = expect(place.op, [TOTAL - 1], one, code)
+        yield place.trial("once", code, place.asked_again + 1, expected)
+    yield skips_all(place, code)
+
+
+WORDS: dict[str, Callable[[Place, int], Iterator[Trial]]] = {
+    "goes on": of_goes_on,
+    "waits": of_waits,
+    "tries again": of_tries_again,
+    "raises": of_raises,
+    "skips": of_skips,
+}
+
+
+def transfers() -> Iterator[Trial]:
+    """The calls that move datagrams, each errno, at the start and in the middle."""
+    for op, column in COLUMNS.items():
+        for name in ERRNOS:
+            for offload in (False, True):
+                for recv_errors in (False, True) if "write" in op else (False,):
+                    for before in (0, 2):
+                        place = Place(op, offload, recv_errors, before)
+                        yield from WORDS[TABLE[name, column]](place, getattr(errno, name))
+
+
+WAITS = ["poll", "epoll_create1", "epoll_ctl", "epoll_wait"] if MMSG else ["poll"]
+
+
+def wait_faults(op: str, call: str, code: int, times: int) -> list[tuple[str, int, int, int]]:
+    """One that makes the call wait, and one of the wait: each is followed by another attempt."""
+    count = abs(times)
+    if not call.startswith("epoll"):
+        return [(CALLS[op], errno.EAGAIN, 0, count), (call, code, 0, times)]
+    # epoll is for a wait after one that announced an error and nothing else.
+    announced = ("poll", 0, 0, 1)
+    return [(CALLS[op], errno.EAGAIN, 0, count + 1), announced, (call, code, 0, times)]
+
+
+def waits() -> Iterator[Trial]:
+    """The calls that wait, of each operation and with each errno."""
+    for op in COLUMNS:
+        for call in [*WAITS, WAKE]:
+            for name in ERRNOS:
+                code = getattr(errno, name)
+                word = TABLE[name, "others" if call == WAKE else "waits"]
+                for times in (1, 100 if word == "goes on" else -1):
+                    for offload in (False, True):
+                        case = {"op": op, "offload": offload, "recv_errors": False}
+                        faults = wait_faults(op, call, code, times)
+                        yield Trial(
+                            (op, call),
+                            f"{name} {times} times" + " offload" * offload,
+                            {**case, "timeout": LIMIT, "faults": faults},
+                            {
+                                "goes on": Place(op, offload, False, 0).whole(),
+                                "raises": expect_failure(op, 0, code),
+                            }[word],
+                        )
+
+
+def pauses() -> Iterator[Trial]:
+    """The pauses of write_all, which are waits too, and not shorter for signals."""
+    for op in ("write_all", "write_all_skip"):
+        for name in ERRNOS:
+            code = getattr(errno, name)
+            if name == "EINTR":
+                times, seconds = 100, PAUSES
+                expected = expect_failure(op, 0, errno.ENOBUFS)
+                if op == "write_all_skip":
+                    expected = expect(op, [0], range(TOTAL), errno.ENOBUFS)
+            else:
+                times, seconds = -1, 0.0
+                own = [errno.ENOBUFS, *[0] * (TOTAL - 1)]
+                expected = expect_failure(op, 0, code, errnos=own)
+            yield Trial(
+                (op, "pause"),
+                name,
+                {
+                    "op": op,
+                    "offload": False,
+                    "recv_errors": False,
+                    "timeout": LIMIT,
+                    "faults": [(SEND, errno.ENOBUFS, 0, -1), ("poll", code, 0, times)],
+                },
+                expected,
+                seconds,
+            )
+
+
+def reports() -> Iterator[Trial]:
+    """With recv_errors: errors of the network that are in the queue, and a report that fails."""
+    for op in ("write_batch", "write_to", "write_all", "write_all_skip"):
+        for place in (Place(op, gso, True, before) for gso in (False, True) for before in (0, 2)):
+            for times in (1, 100):
+                trial = place.trial(
+                    f"{times} times", errno.ECONNREFUSED, times, expect(op, [TOTAL])
+                )
+                yield trial._replace(group=(op, "report"))
+        for name in ERRNOS:
+            case = {"op": op, "offload": False, "recv_errors": True, "timeout": LIMIT}
+            faults = [("getsockopt", getattr(errno, name), 0, -1)]
+            expected = expect(op, [TOTAL])
+            yield Trial((op, "SO_ERROR"), name, {**case, "faults": faults}, expected)
+
+
+OPTIONS = {
+    **dict.fromkeys(["tos", "ttl", "multicast_ttl", "multicast_loopback"], "setsockopt"),
+    **dict.fromkeys(["multicast_interface", "mtu_discover", "recv_errors"], "setsockopt"),
+    **dict.fromkeys(["gro", "join_group", "set_bpf"], "setsockopt"),
+    **dict.fromkeys(["gso", "look at tos", "look at multicast_interface"], "getsockopt"),
+    "look at local_addr": "getsockname",
+    "look at remote_addr": "getpeername",
+}
+NAMES = {"look at local_addr": "getsockname", "look at remote_addr": "getpeername"}
+
+
+def option_failure(operation: str, code: int) -> dict[str, Any]:
+    where = f": '{operation} udp4 127.0.0.1:PORT'" if operation else ""
+    return {
+        "type": type(OSError(code, "")).__name__,
+        "errno": code,
+        "text": f"[Errno {code}] {os.strerror(code)}{where}",
+        "index": None,
+        "written": None,
+    }
+
+
+def option_trial(
+    option: str, call: str, name: str, before: int = 0, operation: str = "", **expected: Any
+) -> Trial:
+    assert TABLE[name, "others"] == "raises"
+    code = getattr(errno, name)
+    case = {"op": "option", "option": option, "faults": [(call, code, before, 1)]}
+    expected = {"raised": option_failure(operation, code), **expected}
+    return Trial(("option", option), f"{name} at {before}", case, expected)
+
+
+def refusals() -> Iterator[Trial]:
+    """What speaks against offload alone: the rest goes without it.
+
+    Two of them can also be the report of an earlier datagram, which does not come again, and is
+    then what the next write raises.
+    """
+    for op in ("write_batch", "write_all", "write_all_skip"):
+        for code in (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP):
+            for before in (0, 2):
+                place = Place(op, True, False, before)
+                can_be_report = code in (errno.EMSGSIZE, errno.EOPNOTSUPP)
+                expected = expect(op, [TOTAL])
+                refused = {**expected, "gso": False}
+                yield place.trial("refused", code, 1 + can_be_report, refused)
+                if can_be_report:
+                    yield place.trial("reported", code, 1, {**expected, "late": code})
+
+
+def full_queues() -> Iterator[Trial]:
+    """A batch that takes more than one system call, of which the second fails."""
+    for name in ERRNOS:
+        code = getattr(errno, name)
+        total = QUEUE + 16
+        word = TABLE[name, "reads"]
+        error = [failure("read_batch", code, 0)] if word == "raises" else []
+        for offload in (False, True):
+            case = {"op": "read_batch", "offload": offload, "recv_errors": False, "total": total}
+            faults = [(RECEIVE, code, QUEUE, 1)]
+            expected = {"steps": [QUEUE, *error, 16], "arrived": [[*range(total)]]}
+            variant = f"{name} offload" if offload else name
+            case |= {"timeout": LIMIT, "faults": faults}
+            yield Trial(("read_batch", "full queue"), variant, case, expected)
+
+
+def options() -> Iterator[Trial]:
+    for name in ERRNOS:
+        for option, call in OPTIONS.items():
+            operation = NAMES.get(option, option.removeprefix("look at "))
+            yield option_trial(option, call, name, operation=operation, changed=False)
+        yield option_trial(
+            *("set_control_message beside gro", "setsockopt", name, 0, "set_control_message"),
+            changed=False,
+            after=int(ControlFlags.SEGMENT | ControlFlags.TTL),
+        )
+        for before in range(3):
+            yield option_trial("PacketConn", "getsockopt", name, before, changed=False)
+            flags = [0, int(ControlFlags.TTL), int(ControlFlags.TTL | ControlFlags.SRC)][before]
+            kernel = [int(before > i) for i in range(3)]
+            yield option_trial(
+                *("set_control_message", "setsockopt", name, before, "set_control_message"),
+                between=[flags, *kernel],
+                after=[int(ControlFlags.TTL | ControlFlags.SRC | ControlFlags.TOS), 1, 1, 1],
+            )
+
+
+TRIALS = [
+    *(*transfers(), *full_queues(), *waits(), *pauses()),
+    *(*refusals(), *reports(), *options()),
+]
+
+
+@pytest.fixture(scope="module")
+def library(
+    require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None:
+        require("the library of faults needs a C compiler")
+        raise AssertionError
+    return build(compiler, tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(library: pathlib.Path) -> dict[tuple[tuple[str, ...], str], Outcome]:
+    """What became of every trial, by its group and variant."""
+    found = run(library, [trial.case for trial in TRIALS])
+    return {
+        (trial.group, trial.variant): outcome for trial, outcome in zip(TRIALS, found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("group", dict.fromkeys(t.group for t in TRIALS), ids="-".join)
+def test_a_fault_has_its_outcome(group: tuple[str, ...], outcomes: Any) -> None:
+    trials = [trial for trial in TRIALS if trial.group == group]
+    found = {trial.variant: outcomes[group, trial.variant] for trial in trials}
+    assert {
+        trial.variant: {name: found[trial.variant][name] for name in trial.expected}
+        for trial in trials
+    } == {trial.variant: trial.expected for trial in trials}
+    for trial in trials:
+        outcome = found[trial.variant]
+        assert trial.seconds == 0 or outcome["seconds"] >= trial.seconds
+        if "late" in outcome:
+            # Nothing is kept back, and offload stays on, unless the trial is about that.
+            others = {"gso": trial.case["offload"], "late": 0, **trial.expected}
+            assert {name: outcome[name] for name in ("gso", "late")}.items() <= others.items()
+        # Every fault came to pass.
+        for call, _, _, times in trial.case["faults"]:
+            hits = outcome["hits"][call]
+            assert hits == times if times > 0 else hits > 0
+
+
+def test_the_table_is_whole() -> None:
+    assert {name for name, _ in TABLE} == {*ERRNOS}
+    assert {column for _, column in TABLE} == {*COLUMNS.values(), "waits", "others"}
+    assert len(TRIALS) == len({(trial.group, trial.variant) for trial in TRIALS})
