@@ -188,12 +188,12 @@ def write(case: Case) -> Outcome:
         outcome = take_steps(case, step[case["op"]], TOTAL, messages)
         if case["op"] == "write_to":
             outcome["steps"] = merge(outcome["steps"])
+        arrived = [drain(one), drain(other)]
         late = 0
         try:
-            conn.write_batch([])
+            conn.write_to(b"one more", one.getsockname())
         except OSError as error:
             late = error.errno
-        arrived = [drain(one), drain(other)]
         return {**outcome, "arrived": arrived, "gso": conn.gso, "late": late}
 
 

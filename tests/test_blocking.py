@@ -159,6 +159,39 @@ def test_a_blocking_descriptor_stays_as_it_is() -> None:
             assert os.get_blocking(conn.fileno())
 
 
+def read_and_time(read: Read, conn: PacketConn) -> tuple[OSError, float]:
+    """How the read failed, and for how many seconds the thread was busy."""
+    before = time.thread_time()
+    with pytest.raises(OSError, match="'read udp4") as caught:
+        read(conn)
+    return caught.value, time.thread_time() - before
+
+
+@each_read
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_read_of_a_socket_that_was_shut_down_waits_in_peace(
+    conn: PacketConn, read: Read, how: int, when: str
+) -> None:
+    """The kernel calls such a socket readable for ever, though there is nothing to read."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        sock.connect(conn.local_addr)
+        if when == "before":
+            sock.shutdown(how)
+        conn.timeout = 0.4
+        call = Call(read_and_time, read, conn)
+        if when == "meanwhile":
+            call.wait_until_waiting()
+            sock.shutdown(how)
+        error, busy = call.result()
+        assert isinstance(error, TimeoutError)
+        assert busy < 0.1
+        conn.timeout = None
+        call = Call(read_and_time, read, conn).wait_until_waiting()
+        conn.close()
+        assert call.result()[0].errno == errno.EBADF
+
+
 # Several threads
 
 
@@ -358,6 +391,26 @@ def test_a_datagram_that_comes_with_the_signal_is_not_lost(conn: PacketConn, bat
         assert taken == sent
         with pytest.raises(BlockingIOError):
             read_from(conn, socket.MSG_DONTWAIT)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGINT])
+def test_a_handler_that_raises_ends_a_long_row_of_failures(conn: PacketConn, signum: int) -> None:
+    """None of these writes waits, and yet the exception does not wait for the last of them."""
+    refused = Message(b"x", addr=("255.255.255.255", 9))  # not without SO_BROADCAST
+
+    def signal_after_the_first() -> None:
+        wait_for(lambda: refused.errno == errno.EACCES, "the first write has failed")
+        signal_main(signum)
+
+    with handled(signum, interrupt):
+        call = Call(signal_after_the_first)
+        with pytest.raises(SignalError) as caught:
+            conn.write_all([refused] * 200_000, errors="skip")
+        call.result()
+    error: Any = caught.value
+    # An exception that comes when write_all is over already tells no index.
+    assert 0 < error.index < 200_000
+    assert error.written == 0
 
 
 # Writes; loopback takes everything at once, unless its queue lets nothing out.

@@ -230,3 +230,12 @@ def test_a_closed_connection_takes_no_program(conn: PacketConn) -> None:
     for program in (EVEN, None):
         with pytest.raises(OSError, match="The connection is closed: 'set_bpf udp4'"):
             conn.set_bpf(program)
+
+
+def test_a_text_of_another_type_is_read_as_the_text_that_it_is(conn: PacketConn) -> None:
+    class Text(str):
+        def split(self, *arguments: Any, **keywords: Any) -> Any:
+            raise AssertionError("what a method makes of it is no business of set_bpf")
+
+    conn.set_bpf(Text(text_of(EVEN)))
+    assert passing(conn, range(3)) == [0, 2]

@@ -178,6 +178,32 @@ def test_control_data_that_finds_no_room_is_reported(conn: Conn) -> None:
     assert arrived[2].control_message().tos == 0xB9
 
 
+@pytest.mark.parametrize(
+    ("flag", "level", "option"),
+    [
+        (ControlFlags.TTL, socket.IPPROTO_IP, 12),  # IP_RECVTTL
+        (ControlFlags.TOS, socket.IPPROTO_IP, 13),  # IP_RECVTOS
+        (PATH, socket.IPPROTO_IP, 8),  # IP_PKTINFO
+        (ControlFlags.TIMESTAMP, socket.SOL_SOCKET, 35),  # SO_TIMESTAMPNS
+    ],
+)
+def test_what_was_on_before_stays_on_until_it_is_turned_off(
+    conn: Conn, flag: ControlFlags, level: int, option: int
+) -> None:
+    """The socket's maker may have asked for it; control_flags tell what was asked for here."""
+    with socket.socket(fileno=socket.dup(conn.fileno())) as sock:
+        sock.setsockopt(level, option, 1)
+        for other in FLAGS & ~flag:
+            conn.set_control_message(other)
+            conn.set_control_message(other, on=False)
+        assert conn.control_flags == 0
+        (arrived,) = exchange(conn, [marked(conn)], conn)
+        assert arrived.nn > 0
+        conn.set_control_message(flag, on=False)
+        assert sock.getsockopt(level, option) == 0
+    assert_delivered(conn, ControlFlags(0))
+
+
 # What leaves
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import errno
+import ipaddress
+import os
 import pickle
 import re
 import socket
@@ -14,7 +16,9 @@ from support_net import open_raw, open_udp
 
 from ipv4batch import ICMPFilter, ICMPType, PacketConn, RawConn, checksum
 
-HERE = "127.31.41.61"
+HERE = str(ipaddress.IPv4Address("127.64.0.1") + os.getpid())
+"""An address of this process: a raw socket hears all ICMP messages to its own, from anybody."""
+
 TYPES = range(32)
 END = 40
 """A type that no filter knows, and that therefore ends what a test reads."""

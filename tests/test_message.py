@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -656,21 +657,94 @@ def test_a_read_that_begins_while_buffers_are_being_set(pair: Pair) -> None:
     assert message.data == b"whole"
 
 
-def test_the_collector_finds_messages_in_a_cycle() -> None:
-    """In a process of its own, because a collector that clears a memoryview in use crashes."""
-    script = (
-        "import gc, ipv4batch\n"
-        "messages = ipv4batch.new_messages(2)\n"
-        "cycle = [*messages]\n"
-        "cycle.append(cycle)\n"
-        "del messages, cycle\n"
-        "print(gc.collect() > 0)\n"
-    )
+# In processes of their own, because what goes wrong here crashes
+
+
+def run_script(script: str, *flags: str) -> None:
+    """Run it with a memory manager that spoils what is free, to a last line that says so."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script],
+        [sys.executable, "-P", *flags, "-c", textwrap.dedent(script) + "print('well')\n"],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
+        env=os.environ | {"PYTHONMALLOC": "debug"},
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+
+
+def test_the_collector_finds_messages_in_a_cycle() -> None:
+    """A collector that clears a memoryview in use crashes."""
+    run_script("""
+        import gc, ipv4batch
+        messages = ipv4batch.new_messages(2)
+        cycle = [*messages]
+        cycle.append(cycle)
+        del messages, cycle
+        assert gc.collect() > 0
+    """)
+
+
+def test_the_collector_passes_over_a_view_of_bare_memory() -> None:
+    """Such a memoryview has no object to hold instead of it, so the message keeps it in use."""
+    run_script("""
+        import ctypes, gc, ipv4batch
+        make = ctypes.pythonapi.PyMemoryView_FromMemory
+        make.restype = ctypes.py_object
+        make.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+        memory = ctypes.create_string_buffer(b"bare", 100)
+        PyBUF_WRITE = 0x200
+
+        class Own(ipv4batch.Message):
+            pass
+
+        for _ in range(20):
+            message = Own(make(ctypes.addressof(memory), 100, PyBUF_WRITE))
+            message.itself = message
+            del message
+            gc.collect()
+        assert memory.value == b"bare"
+    """)
+
+
+@pytest.mark.parametrize("look", ["message.view", "message.segments()[0]"])
+def test_buffers_that_are_set_while_a_view_is_made(look: str) -> None:
+    """Making it allocates, so the collector may run, and with it a callback or a finalizer."""
+    run_script(f"""
+        import array, gc, ipv4batch
+        unset = []
+
+        def callback(phase, info):
+            unset.append(len(message.buffers))
+            message.buffers = ()
+
+        message = ipv4batch.Message()
+        gc.disable()
+        gc.callbacks.append(callback)
+        for threshold in range(1, 20):
+            gc.collect()
+            message.buffers = array.array("B", bytes(200))
+            gc.set_threshold(threshold, 1000, 1000)
+            gc.enable()
+            try:
+                view = {look}
+            except ValueError:
+                view = None
+            gc.disable()
+            assert view is None or view.tobytes() == b""
+        assert 1 in unset
+    """)
+
+
+@pytest.mark.parametrize("other", [memoryview(b"something else"), bytes(3), None])
+def test_segments_are_of_the_messages_own_view(pair: Pair, other: Any) -> None:
+    class Own(Message):
+        @property
+        def view(self) -> Any:
+            return other
+
+    message = receive(pair, b"data", Own(bytearray(8)))
+    assert message.view is other
+    (segment,) = message.segments()
+    assert type(segment) is memoryview
+    assert segment == b"data"

@@ -281,9 +281,7 @@ def test_other_refusals(write_with_error: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["EMSGSIZE", "EOPNOTSUPP"])
-def test_a_report_about_an_earlier_datagram_is_no_refusal(
-    write_with_error: Any, name: str
-) -> None:
+def test_a_report_about_an_earlier_datagram_is_no_refusal(write_with_error: Any, name: str) -> None:
     """All goes out with offload, and the next write raises what was reported."""
     with open_udp() as one, open_udp() as other:
         result = write_with_error(f"error={name}:when=2", [one, other])

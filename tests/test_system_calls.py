@@ -173,4 +173,9 @@ def test_a_wait_comes_after_a_try(trace: Trace) -> None:
     ],
 )
 def test_bad_input_and_no_input_make_no_call(trace: Trace, call: str, printed: str) -> None:
-    assert trace(call, before="fill(); call()") == (printed, [])
+    said, names = trace(call, before="fill(); call()")
+    # The allocator may ask for memory, and under a sanitizer does.
+    assert (said, [name for name in names if name not in ("mmap", "munmap", "madvise")]) == (
+        printed,
+        [],
+    )

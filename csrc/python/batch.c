@@ -189,17 +189,6 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
     return (Py_ssize_t)written;
 }
 
-/* The error of an earlier batch that came after its first message. Returns 0, or -1 when it is
- * raised. */
-static int
-raise_late(ipv4b_conn_object *conn, ipv4b_direction direction)
-{
-    int late = conn->late_error[direction];
-
-    conn->late_error[direction] = 0;
-    return late == 0 ? 0 : ipv4b_conn_raise(conn, direction == IPV4B_READ ? "read" : "write", late);
-}
-
 typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
 
 /* Arguments are sorted out; this is a call from its first step to its last. */
@@ -224,12 +213,6 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
         }
         return NULL;
     }
-    if (raise_late(b.conn, direction) < 0) {
-        if (mode != ONCE) {
-            (void)annotate(0, 0);
-        }
-        return NULL;
-    }
     if (!PySequence_Check(msgs)) {
         PyErr_Format(PyExc_TypeError, "msgs: a sequence of Message is required, not %.100s",
                      Py_TYPE(msgs)->tp_name);
@@ -240,6 +223,9 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
         return NULL;
     }
     done = ipv4b_gather(&b, list);
+    if (done == 0 && b.pinned > 0 && ipv4b_conn_raise_late(b.conn, direction) < 0) {
+        done = mode == ONCE ? -1 : annotate(0, 0);
+    }
     if (done == 0) {
         done = mode != ONCE    ? run_all(&b, &io, mode == ALL_SKIP)
                : b.pinned == 0 ? 0

@@ -100,6 +100,10 @@ int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
 /* Raises OSError `err` with "operation network local-address". Returns -1. */
 int ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err);
 
+/* Raises the error of an earlier batch that came after its first message. Returns 0 if there is none,
+ * or -1. */
+int ipv4b_conn_raise_late(ipv4b_conn_object *self, ipv4b_direction direction);
+
 /* The local or the remote endpoint of the descriptor. Returns 0 or -errno. */
 int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,
                         struct sockaddr_in *out);

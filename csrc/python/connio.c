@@ -117,6 +117,15 @@ ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err)
 }
 
 int
+ipv4b_conn_raise_late(ipv4b_conn_object *self, ipv4b_direction direction)
+{
+    int late = self->late_error[direction];
+
+    self->late_error[direction] = 0;
+    return late == 0 ? 0 : ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
+}
+
+int
 ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation)
 {
     int fd = ipv4b_conn_peek_fileno(self);

@@ -52,7 +52,8 @@ move(PyObject *self, datagram *d, ipv4b_direction direction)
         .arg = d,
     };
 
-    if (ipv4b_conn_run((ipv4b_conn_object *)self, &io) < 0) {
+    if (ipv4b_conn_raise_late((ipv4b_conn_object *)self, direction) < 0 ||
+        ipv4b_conn_run((ipv4b_conn_object *)self, &io) < 0) {
         return -1;
     }
     return (Py_ssize_t)d->slot.msg_len;
