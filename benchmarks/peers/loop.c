@@ -21,11 +21,11 @@
 enum {
     UDP_SEGMENT_OPTION = 103,
     UDP_GRO_OPTION = 104,
-    MOST = 1024,          /* messages of a burst */
-    STRIDE = 2048,        /* bytes between buffers */
-    COALESCED = 65536,    /* bytes that one receive can bring */
+    MOST = 1024,       /* messages of a burst */
+    STRIDE = 2048,     /* bytes between buffers */
+    COALESCED = 65536, /* bytes that one receive can bring */
     COALESCED_BUFFERS = 64,
-    LARGEST_RUN = 65507,  /* bytes that one send can take */
+    LARGEST_RUN = 65507, /* bytes that one send can take */
     CONTROL = 256,
     RECEIVE_BUFFER = 16 << 20,
 };
@@ -198,7 +198,7 @@ receive_offload(int fd, int count, int control)
 
             for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
                 if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO_OPTION) {
-                    segment = (size_t) * (int *)CMSG_DATA(c);
+                    segment = (size_t)*(int *)CMSG_DATA(c);
                 }
             }
             for (size_t at = 0; at < total; at += segment, done++) {

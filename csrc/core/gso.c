@@ -205,13 +205,18 @@ ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *p
 {
     size_t done = 0;
     size_t k = 0;
-    size_t asked_again = SIZE_MAX;
+    int suspect = 0; /* the error with which run k may have been refused, or 0 */
 
     *error = *refused = *late = 0;
     while (k < plan->count) {
         int run_error;
         size_t taken = ipv4b_mmsg_send(fd, plan->slots + k, plan->count - k, flags, &run_error);
+        bool again = suspect != 0 && taken == 0 && run_error == suspect;
 
+        if (suspect != 0 && !again) {
+            *late = suspect;
+        }
+        suspect = 0;
         for (; taken > 0; taken--) {
             done += settle(slots, done, plan, k);
             k++;
@@ -230,12 +235,10 @@ ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *p
             *error = run_error;
             break;
         }
-        if (can_be_report(run_error) && k != asked_again) {
-            asked_again = k;
-            *late = run_error;
-            continue; /* it can be the report of an earlier datagram: asked again, it is gone */
+        if (can_be_report(run_error) && !again) {
+            suspect = run_error;
+            continue; /* asked again, the report of an earlier datagram is gone */
         }
-        *late = 0;
         taken = ipv4b_mmsg_send(fd, slots + done, n - done, flags, error);
         /* The same error without offload is the message's own. */
         *refused = taken > 0 ? run_error : 0;

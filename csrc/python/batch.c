@@ -126,11 +126,16 @@ annotate(size_t index, size_t written)
     count = PyLong_FromSize_t(written);
     if (at == NULL || count == NULL || PyObject_SetAttrString(value, "index", at) < 0 ||
         PyObject_SetAttrString(value, "written", count) < 0) {
-        PyErr_Clear(); /* the error at hand matters more */
+        /* MemoryError; who counts on the two must not find them missing. */
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    else {
+        PyErr_Restore(type, value, traceback);
     }
     Py_XDECREF(at);
     Py_XDECREF(count);
-    PyErr_Restore(type, value, traceback);
     return -1;
 }
 
@@ -199,8 +204,8 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
     ipv4b_io io = {.limit = -1};
     long long number = 0;
-    PyObject *list;
-    Py_ssize_t done;
+    PyObject *list, *all;
+    Py_ssize_t done, n;
 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
         return NULL;
@@ -222,6 +227,13 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     if (list == NULL) {
         return NULL;
     }
+    /* The most likely result, made before anything is moved that it would have to tell of. */
+    n = PySequence_Fast_GET_SIZE(list);
+    all = PyLong_FromSsize_t(n);
+    if (all == NULL) {
+        Py_DECREF(list);
+        return NULL;
+    }
     done = ipv4b_gather(&b, list);
     if (done == 0 && b.pinned > 0 && ipv4b_conn_raise_late(b.conn, direction) < 0) {
         done = mode == ONCE ? -1 : annotate(0, 0);
@@ -233,7 +245,11 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
     }
     ipv4b_gather_end(&b);
     Py_DECREF(list);
-    return done < 0 ? NULL : PyLong_FromSsize_t(done);
+    if (done < 0 || done != n) {
+        Py_DECREF(all);
+        return done < 0 ? NULL : PyLong_FromSsize_t(done);
+    }
+    return all;
 }
 
 const char ipv4b_read_batch_doc[] =

@@ -259,6 +259,8 @@ conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
             self->release_due = true;
         }
         else if (ipv4b_conn_release(self) < 0) {
+            /* For want of memory the socket was not closed, and close() can be called again. */
+            self->open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
             return NULL;
         }
     }

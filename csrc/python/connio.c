@@ -145,7 +145,8 @@ waker_release(ipv4b_waker *waker)
     }
 }
 
-/* A new reference to the waker of those who wait now. Returns 0 or a positive errno. */
+/* A new reference to the waker of those who wait now. Returns 0, a positive errno, or -1 with
+ * MemoryError. */
 static int
 waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
 {
@@ -154,7 +155,8 @@ waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
         int r;
 
         if (fresh == NULL) {
-            return ENOMEM;
+            PyErr_NoMemory();
+            return -1;
         }
         r = ipv4b_wake_open(&fresh->wake);
         if (r < 0) {
@@ -231,20 +233,22 @@ ipv4b_conn_release(ipv4b_conn_object *self)
     PyObject *close, *result;
 
     self->release_due = false;
+    if (self->sock != NULL) {
+        close = PyObject_GetAttr(self->sock, self->state->str_close);
+        if (close == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* something that has a fileno() and no more is borrowed, as an int is */
+        result = close == NULL ? Py_NewRef(Py_None) : PyObject_CallNoArgs(close);
+        Py_XDECREF(close);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
     ipv4b_gro_free(self->queue); /* what was not read is lost, as it is in the kernel */
     self->queue = NULL;
-    if (self->sock == NULL) {
-        return 0;
-    }
-    close = PyObject_GetAttr(self->sock, self->state->str_close);
-    if (close == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear(); /* something that has a fileno() and no more is borrowed, as an int is */
-        return 0;
-    }
-    result = close == NULL ? NULL : PyObject_CallNoArgs(close);
-    Py_XDECREF(close);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return 0;
 }
 
 /* Waits once. Returns 0 to try again, a positive errno, or -1 with a signal handler's exception.

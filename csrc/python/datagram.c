@@ -252,6 +252,20 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
     return result;
 }
 
+/* The same as an int, the length of what the caller gave. A datagram goes out whole, so that the int
+ * can be made before: for want of memory nothing is sent. */
+static PyObject *
+send_and_count(PyObject *self, datagram *d, size_t count, bool has_name, size_t control_len,
+               Py_ssize_t len)
+{
+    PyObject *result = PyLong_FromSsize_t(len);
+
+    if (result != NULL && send_out(self, d, count, has_name, control_len) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 const char ipv4b_packetconn_write_to_doc[] =
     "write_to($self, /, data, addr=None, control_message=None, flags=0)\n--\n\n"
     "Send the bytes-like object `data` as one datagram and return its length.\n\n"
@@ -267,8 +281,8 @@ ipv4b_packetconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t narg
     static const char *const names[] = {"data", "addr", "control_message", "flags", NULL};
     static const ipv4b_signature signature = {"write_to", names, 1};
     PyObject *values[4] = {NULL};
+    PyObject *result;
     Py_buffer data;
-    Py_ssize_t n;
     datagram d;
     bool has_name;
     int control_len;
@@ -287,9 +301,9 @@ ipv4b_packetconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     d.iov[0] = (struct iovec){data.buf, (size_t)data.len};
-    n = send_out(self, &d, 1, has_name, (size_t)control_len);
+    result = send_and_count(self, &d, 1, has_name, (size_t)control_len, data.len);
     PyBuffer_Release(&data);
-    return n < 0 ? NULL : PyLong_FromSsize_t(n);
+    return result;
 }
 
 const char ipv4b_rawconn_read_from_doc[] =
@@ -405,8 +419,8 @@ ipv4b_rawconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
     static const char *const names[] = {"header", "payload", "control_message", "flags", NULL};
     static const ipv4b_signature signature = {"write_to", names, 2};
     PyObject *values[4] = {NULL};
+    PyObject *result;
     Py_buffer payload;
-    Py_ssize_t n;
     datagram d;
     int control_len, header_len;
 
@@ -421,7 +435,7 @@ ipv4b_rawconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
     }
     d.iov[0] = (struct iovec){d.header, (size_t)header_len};
     d.iov[1] = (struct iovec){payload.buf, (size_t)payload.len};
-    n = send_out(self, &d, 2, true, (size_t)control_len);
+    result = send_and_count(self, &d, 2, true, (size_t)control_len, payload.len);
     PyBuffer_Release(&payload);
-    return n < 0 ? NULL : PyLong_FromSsize_t(n - header_len);
+    return result;
 }

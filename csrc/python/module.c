@@ -114,7 +114,8 @@ module_exec(PyObject *module)
     PyObject *ipaddress;
 
     if (add_types(module, s) < 0) {
-        return -1;
+        /* Some of CPython's functions that make types forget to say that memory ran out. */
+        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
     }
     ipaddress = PyImport_ImportModule("ipaddress");
     if (ipaddress == NULL) {
