@@ -111,7 +111,7 @@ $(VENV)/lint/installed: $(SOURCES) | prerequisites
 	@rm -rf build/lib* build/temp* build/bdist* ipv4batch.egg-info
 	@touch $@
 
-C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch])
+C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.c)
 INCLUDES = -Icsrc/core -Icsrc/python -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 lint: $(VENV)/lint/installed

@@ -70,19 +70,22 @@ ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size)
     return segment_size == 0 || left < segment_size ? left : segment_size;
 }
 
-/* The segment size that came with a buffer; 0 for a datagram that came alone. */
+/* The segment size that came with a buffer; 0 for a datagram that came alone. Only that item is
+ * looked at: one behind it may have been cut for lack of room. */
 static size_t
 segment_size_of(const ipv4b_slot *slot)
 {
-    ipv4b_ancillary a = {.present = 0};
+    ipv4b_cmsg_iter it = {.buf = slot->msg_hdr.msg_control,
+                          .len = (size_t)slot->msg_hdr.msg_controllen};
+    ipv4b_cmsg_item item;
+    int size = 0;
 
-    if (slot->msg_hdr.msg_controllen == 0 ||
-        ipv4b_ancillary_parse(&a, slot->msg_hdr.msg_control, (size_t)slot->msg_hdr.msg_controllen,
-                              NULL) < 0 ||
-        !(a.present & IPV4B_CM_SEGMENT) || a.segment_size <= 0) {
-        return 0;
+    while (ipv4b_cmsg_next(&it, &item) > 0) {
+        if (item.level == IPPROTO_UDP && item.type == IPV4B_UDP_GRO && item.len == sizeof size) {
+            memcpy(&size, item.data, sizeof size);
+        }
     }
-    return (size_t)a.segment_size;
+    return size > 0 ? (size_t)size : 0;
 }
 
 static void

@@ -1,0 +1,361 @@
+/* fuzz_gso.c - segmentation offload: the runs of a plan are the messages, within the kernel's limits,
+ * with their control data; and whatever the kernel answers, what was sent is a row of the first
+ * messages, each once.
+ *
+ * Input: mode, answers of the kernel, control buffers, and rows of messages; see the functions that
+ * read them.
+ */
+#include "send.h"
+
+#include "cmsg.h"
+#include "fuzz.h"
+
+enum {
+    MESSAGES = 200, /* three runs of the most segments, and some */
+    IOVECS = 2500,
+    CONTROLS = 3,
+    ANSWERS = 16,
+    UNSENT = 0xeeeeee,
+};
+
+/* Two copies of all that messages can share, since equal content counts and not the place. */
+static struct {
+    struct sockaddr_in names[2];
+    unsigned char *control[CONTROLS];
+    size_t control_len[CONTROLS];
+} shared[2];
+
+static ipv4b_slot slots[MESSAGES];
+static struct iovec iovecs[IOVECS];
+static size_t count, iovecs_used;
+
+/* What the kernel says to each call: so many are taken, or none and an errno. */
+static struct {
+    unsigned int taken;
+    int error;
+} answers[ANSWERS];
+static size_t answers_count, answers_used, sent, failures;
+static bool reported; /* an error that did not come again, and so was an earlier datagram's */
+static int suspect;   /* an error that may be one */
+
+static size_t
+size_of(const struct msghdr *h)
+{
+    size_t size = 0;
+
+    for (size_t i = 0; i < h->msg_iovlen; i++) {
+        size += h->msg_iov[i].iov_len;
+    }
+    return size;
+}
+
+static bool
+same_bytes(const void *a, size_t a_len, const void *b, size_t b_len)
+{
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
+static bool
+same_path(const struct msghdr *a, const struct msghdr *b)
+{
+    return same_bytes(a->msg_name, a->msg_namelen, b->msg_name, b->msg_namelen) &&
+           same_bytes(a->msg_control, a->msg_controllen, b->msg_control, b->msg_controllen);
+}
+
+static bool
+is_segment_size(const ipv4b_cmsg_item *item)
+{
+    return item->level == IPPROTO_UDP && item->type == IPV4B_UDP_SEGMENT;
+}
+
+static bool
+says_segment_size(const struct msghdr *h)
+{
+    ipv4b_cmsg_iter it = {.buf = h->msg_control, .len = h->msg_controllen};
+    ipv4b_cmsg_item item;
+    bool found = false;
+
+    while (ipv4b_cmsg_next(&it, &item) > 0) {
+        found = found || is_segment_size(&item);
+    }
+    return found;
+}
+
+/* Of a run: the items of its first message, and then its segment size, which is returned. */
+static size_t
+check_control(const struct msghdr *run, const struct msghdr *first)
+{
+    ipv4b_cmsg_iter it = {.buf = run->msg_control, .len = run->msg_controllen};
+    ipv4b_cmsg_iter own = {.buf = first->msg_control, .len = first->msg_controllen};
+    ipv4b_cmsg_item item, expected;
+    uint16_t segment;
+
+    HOLDS(!says_segment_size(first));
+    while (ipv4b_cmsg_next(&own, &expected) > 0) {
+        HOLDS(ipv4b_cmsg_next(&it, &item) == 1);
+        HOLDS(item.level == expected.level && item.type == expected.type);
+        HOLDS(same_bytes(item.data, item.len, expected.data, expected.len));
+    }
+    /* The last may have come without its padding. */
+    HOLDS(fuzz_all((unsigned char *)run->msg_control + own.pos, it.pos - own.pos, 0));
+    HOLDS(ipv4b_cmsg_next(&it, &item) == 1 && is_segment_size(&item) && item.len == sizeof segment);
+    HOLDS(it.pos == it.len);
+    memcpy(&segment, item.data, sizeof segment);
+    HOLDS(fuzz_all(item.data + sizeof segment,
+                   CMSG_SPACE(sizeof segment) - CMSG_LEN(sizeof segment), 0));
+    return segment;
+}
+
+/* Of what goes to the kernel from message number `first` on: how many messages it is. */
+static size_t
+check_slot(const struct msghdr *out, size_t first)
+{
+    const struct msghdr *h = &slots[first].msg_hdr;
+    size_t total, segment, length, at = 0;
+
+    HOLDS(first < count);
+    HOLDS(out->msg_name == h->msg_name && out->msg_namelen == h->msg_namelen);
+    if (out->msg_control == h->msg_control) {
+        HOLDS(out->msg_controllen == h->msg_controllen);
+        HOLDS(out->msg_iov == h->msg_iov && out->msg_iovlen == h->msg_iovlen);
+        return 1;
+    }
+    total = size_of(out);
+    segment = check_control(out, h);
+    HOLDS(segment > 0 && total > segment);
+    length = (total + segment - 1) / segment;
+    HOLDS(length <= IPV4B_GSO_SEGMENTS && length <= count - first);
+    HOLDS(total <= IPV4B_GSO_BYTES && out->msg_iovlen <= IPV4B_IOV_MAX);
+    for (size_t i = 0; i < length; i++) {
+        const struct msghdr *member = &slots[first + i].msg_hdr;
+        size_t size = size_of(member);
+
+        HOLDS(same_path(h, member));
+        HOLDS(i < length - 1 ? size == segment : size == total - segment * i);
+        HOLDS(member->msg_iovlen <= out->msg_iovlen - at);
+        HOLDS(memcmp(out->msg_iov + at, member->msg_iov,
+                     member->msg_iovlen * sizeof *member->msg_iov) == 0);
+        at += member->msg_iovlen;
+    }
+    HOLDS(at == out->msg_iovlen);
+    return length;
+}
+
+/* Whether the run of `length` messages could have taken one more. */
+static bool
+could_grow(const ipv4b_gso_plan *plan, size_t k, size_t first, size_t length)
+{
+    const struct msghdr *h = &slots[first].msg_hdr, *next = &slots[first + length].msg_hdr;
+    const struct msghdr *run = &plan->slots[k].msg_hdr;
+    size_t size = size_of(h), next_size = size_of(next);
+
+    return length < IPV4B_GSO_SEGMENTS && size != 0 && size <= IPV4B_GSO_BYTES / 2 &&
+           size_of(&slots[first + length - 1].msg_hdr) == size && next_size != 0 &&
+           next_size <= size && size_of(run) + next_size <= IPV4B_GSO_BYTES &&
+           run->msg_iovlen + next->msg_iovlen <= IPV4B_IOV_MAX && same_path(h, next) &&
+           h->msg_controllen <= IPV4B_GSO_CONTROL_MAX && !says_segment_size(h);
+}
+
+static void
+test_plan(size_t prefix)
+{
+    ipv4b_gso_plan plan = {.count = 0};
+    size_t at = 0;
+
+    /* What a plan held before does not matter. */
+    HOLDS(ipv4b_gso_plan_make(&plan, slots, prefix) == 0);
+    HOLDS(ipv4b_gso_plan_make(&plan, slots, count) == 0);
+    for (size_t k = 0; k < plan.count; k++) {
+        size_t length = plan.members[k];
+
+        HOLDS(length == check_slot(&plan.slots[k].msg_hdr, at));
+        HOLDS(at + length == count || !could_grow(&plan, k, at, length));
+        at += length;
+    }
+    HOLDS(at == count);
+    ipv4b_gso_plan_free(&plan);
+    HOLDS(plan.count == 0 && plan.slots == NULL && plan.slot_capacity == 0);
+}
+
+static bool
+is_run(const struct msghdr *h)
+{
+    return h->msg_control != slots[sent].msg_hdr.msg_control;
+}
+
+/* The kernel: takes as many as its answer says, and tells of each how long it was. */
+int
+sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
+{
+    unsigned int taken = n;
+    bool is_report, refused, again;
+
+    HOLDS(fd == -1 && n > 0 && n <= IPV4B_SEND_MAX && (flags & MSG_DONTWAIT));
+    if (answers_used < answers_count) {
+        taken = answers[answers_used].taken < n ? answers[answers_used].taken : n;
+        errno = answers[answers_used++].error;
+    }
+    is_report = errno == EMSGSIZE || errno == EOPNOTSUPP;
+    refused =
+        taken == 0 && is_run(&vec[0].msg_hdr) && (is_report || errno == EIO || errno == EINVAL);
+    /* One that stopped others before it, one that may be of the network, and the message's own. What
+     * can only be a report may come as often as it likes. */
+    failures = taken != 0 ? 0 : failures + (!refused && errno != ECONNREFUSED);
+    HOLDS(failures <= 3);
+    again = refused && suspect == errno;
+    reported = reported || (suspect != 0 && !again);
+    suspect = refused && is_report && !again ? errno : 0;
+    for (unsigned int i = 0; i < taken; i++) {
+        size_t length = check_slot(&vec[i].msg_hdr, sent);
+
+        HOLDS(length == 1 || !(flags & MSG_MORE));
+        vec[i].msg_len = (unsigned int)size_of(&vec[i].msg_hdr);
+        sent += length;
+    }
+    return taken == 0 ? -1 : (int)taken;
+}
+
+static void
+test_send(bool gso, bool recv_errors, int flags)
+{
+    ipv4b_sender s = {.gso = gso, .recv_errors = recv_errors};
+    size_t done;
+
+    sent = answers_used = failures = 0;
+    reported = false;
+    suspect = 0;
+    done = ipv4b_send(-1, slots, count, flags, &s);
+    HOLDS(done == sent);
+    for (size_t i = 0; i < count; i++) {
+        HOLDS(slots[i].msg_len == (i < done ? size_of(&slots[i].msg_hdr) : UNSENT));
+    }
+    /* Whoever sees nothing sent has to know why. */
+    HOLDS(done == count ? s.error == 0 : done > 0 || s.error != 0);
+    HOLDS(done == count || !recv_errors || s.error != 0);
+    HOLDS(s.error == 0 || s.error == answers[answers_used - 1].error);
+    HOLDS(s.refused == 0 || (gso && !s.gso && done > 0));
+    HOLDS(s.refused != 0 || s.gso == gso);
+    HOLDS((s.late != 0) == (reported && !recv_errors));
+    ipv4b_gso_plan_free(&s.plan);
+}
+
+static void
+read_answers(fuzz_input *in)
+{
+    static const int errors[] = {EAGAIN, EIO,   EINVAL,     EMSGSIZE,     ECONNREFUSED, ENOBUFS,
+                                 EPERM,  EINTR, EOPNOTSUPP, EHOSTUNREACH, ENOMEM};
+
+    answers_count = fuzz_u8(in) % (ANSWERS + 1);
+    for (size_t i = 0; i < answers_count; i++) {
+        unsigned int b = fuzz_u8(in);
+
+        answers[i].taken = b & 1 ? b >> 1 : 0;
+        answers[i].error = errors[(b >> 1) % (sizeof errors / sizeof errors[0])];
+    }
+}
+
+/* A buffer: bytes as they are (bit 7 of its length), or items, the last without some bytes. */
+static void
+read_controls(fuzz_input *in)
+{
+    static const int types[] = {IP_TTL, IP_PKTINFO, IP_TOS, IP_RECVOPTS};
+
+    for (size_t c = 0; c < CONTROLS; c++) {
+        unsigned char buf[512], data[UINT8_MAX] = {0};
+        ipv4b_cmsg_encoder enc = {.buf = buf, .cap = sizeof buf};
+        unsigned int shape = fuzz_u8(in);
+
+        if (shape & 0x80) {
+            enc.len = fuzz_bytes(in, buf, shape & 0x7f);
+        }
+        for (unsigned int i = 0; !(shape & 0x80) && i < (shape & 7); i++) {
+            unsigned int kind = fuzz_u8(in);
+            size_t len = kind >> 3;
+
+            fuzz_bytes(in, data, kind & 4 ? 1 : 0);
+            if (kind == 0xff) {
+                (void)ipv4b_cmsg_put(&enc, IPPROTO_UDP, IPV4B_UDP_SEGMENT, data, sizeof(uint16_t));
+            }
+            else {
+                (void)ipv4b_cmsg_put(&enc, IPPROTO_IP, types[kind & 3], data,
+                                     kind & 4 ? 8 * len : len);
+            }
+        }
+        if (!(shape & 0x80)) {
+            size_t cut = shape >> 3 & 15;
+
+            enc.len -= cut < enc.len ? cut : enc.len;
+        }
+        for (size_t copy = 0; copy < 2; copy++) {
+            shared[copy].control[c] = fuzz_exact(buf, enc.len);
+            shared[copy].control_len[c] = enc.len;
+        }
+    }
+}
+
+/* A row: how many, size, how much shorter the last is, buffers of each, path. */
+static void
+read_row(fuzz_input *in)
+{
+    /* Addresses that nobody looks at, but which tell all bytes of all messages apart. */
+    static const uintptr_t start = 1U << 20;
+    static uintptr_t address;
+    unsigned int n = fuzz_u8(in) % 80 + 1;
+    size_t size = fuzz_u16(in), shorter = fuzz_u8(in), pieces = fuzz_u8(in);
+    unsigned int path = fuzz_u8(in);
+
+    pieces = pieces < 200 ? pieces % 8 : (pieces - 199) * 25;
+    address = count == 0 ? start : address;
+    for (; n > 0 && count < MESSAGES && pieces <= IOVECS - iovecs_used; n--, count++) {
+        struct msghdr *h = &slots[count].msg_hdr;
+        size_t left = pieces == 0 ? 0 : n == 1 && shorter < size ? size - shorter : size;
+        const size_t copy = n & 1, control = path & 3;
+
+        memset(&slots[count], 0, sizeof slots[count]);
+        slots[count].msg_len = UNSENT;
+        h->msg_iov = iovecs + iovecs_used;
+        h->msg_iovlen = pieces;
+        for (size_t i = 0; i < pieces; i++) {
+            /* The last takes what is left; those before have some of it or nothing. */
+            size_t part = i == pieces - 1 ? left : path & 0x80 ? left / pieces : left / 2;
+
+            iovecs[iovecs_used].iov_base = (void *)address;
+            iovecs[iovecs_used++].iov_len = part;
+            address += part;
+            left -= part;
+        }
+        if (path & 4) {
+            h->msg_name = &shared[copy].names[path >> 3 & 1];
+            h->msg_namelen = sizeof(struct sockaddr_in);
+        }
+        if (control < CONTROLS) {
+            h->msg_control = shared[copy].control[control];
+            h->msg_controllen = shared[copy].control_len[control];
+        }
+    }
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_input in = {data, size};
+    unsigned int mode = fuzz_u8(&in);
+
+    count = iovecs_used = 0;
+    for (size_t copy = 0; copy < 2; copy++) {
+        for (uint16_t i = 0; i < 2; i++) {
+            shared[copy].names[i] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = i};
+        }
+    }
+    read_answers(&in);
+    read_controls(&in);
+    while (in.left != 0 && count < MESSAGES) {
+        read_row(&in);
+    }
+    test_plan(count * (mode & 3) / 3);
+    test_send(mode & 4, mode & 8, mode & 16 ? MSG_MORE : 0);
+    for (size_t i = 0; i < 2 * CONTROLS; i++) {
+        fuzz_exact_free(shared[i % 2].control[i / 2]);
+    }
+    return 0;
+}
