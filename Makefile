@@ -77,15 +77,20 @@ sanitize: $(VENV)/sanitize/installed test-c
 	    IPV4BATCH_TEST_SANITIZED=1 \
 	    $(VENV)/sanitize/bin/$(PYTEST)
 
-# The C core with no Python, in both builds: with and without recvmmsg.
+# The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
+# something changes.
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
-test-c: | prerequisites
+C_TESTED = build/c/passed-$(notdir $(CC))
+test-c: $(C_TESTED)
+
+$(C_TESTED): $(wildcard csrc/core/*.[ch] tests/c/*.[ch]) | prerequisites
 	@mkdir -p build/c
 	@for test in $(C_TESTS); do for mmsg in 0 1; do \
 	    $(CC) $(C_WARNINGS) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	        $$(test $$mmsg = 0 || echo -DIPV4BATCH_NO_MMSG=1) -Icsrc/core -Itests/c \
 	        -o build/c/$$test tests/c/$$test.c csrc/core/*.c -lpthread && build/c/$$test || exit 1; \
 	done; done
+	@touch $@
 
 include tests/fuzz/targets.mk
 
