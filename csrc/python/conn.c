@@ -155,7 +155,7 @@ ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int typ
     if (self->state == NULL) {
         return -1;
     }
-    self->forks = self->state->forks;
+    self->forks = *self->state->forks;
     if (PyIndex_Check(sock)) {
         if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
             return -1;

@@ -119,7 +119,7 @@ void ipv4b_conn_forget_parent(ipv4b_conn_object *self);
 static inline void
 ipv4b_conn_check_fork(ipv4b_conn_object *self)
 {
-    if (self->state != NULL && self->forks != self->state->forks) {
+    if (self->state != NULL && self->forks != *self->state->forks) {
         ipv4b_conn_forget_parent(self);
     }
 }

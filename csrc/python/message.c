@@ -421,11 +421,13 @@ message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t si
                 Py_ssize_t oob_at, Py_ssize_t oob_size)
 {
     PyObject *buffer = ipv4b_slice(slab, at, at + size);
-    PyObject *oob =
-        oob_size == 0 ? Py_NewRef(Py_None) : ipv4b_slice(slab, oob_at, oob_at + oob_size);
+    PyObject *oob = NULL;
     PyObject *m = NULL;
 
-    if (buffer != NULL && oob != NULL) {
+    if (buffer != NULL) {
+        oob = oob_size == 0 ? Py_NewRef(Py_None) : ipv4b_slice(slab, oob_at, oob_at + oob_size);
+    }
+    if (oob != NULL) {
         m = message_create(state->message_type, NULL, NULL);
     }
     if (m != NULL &&
