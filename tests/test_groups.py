@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from pyroute2 import IPRoute
-from support_net import open_udp, wait_for
+from support_net import open_udp
 from support_router import Network
 
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
@@ -51,23 +50,11 @@ def network(needs_netns: None) -> Iterator[Network]:
     """A host, where the test is, with two links to a station."""
     with Network("host", "station") as made:
         host, station = made.places.values()
-        # A pair more on one side: the two ends of a link have different indices, so that no test
-        # passes with the other side's, and the kernel brings such a link up without delay.
-        host.connect("spare", "203.0.113.1", host, "eraps", "203.0.113.2")
         for link in LINKS:
             host.connect(link, HOST[link], station, link, STATION[link][0])
             station.add_address(link, STATION[link][1])
-        for place in (station, host):
-            wait_until_up(place)
         with host.entered():
             yield made
-
-
-def wait_until_up(place: Any) -> None:
-    """A link drops what is sent before its carrier is there."""
-    with place.entered(), IPRoute() as routes:
-        for link in LINKS:
-            wait_for(lambda link=link: routes.link_lookup(ifname=link, operstate="UP"), "it is up")
 
 
 def indices(network: Network, place: str) -> dict[str, int]:

@@ -6,11 +6,11 @@ import os
 import pathlib
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from pyroute2 import IPRoute
-from support_net import LIMIT, wait_for
+from support_net import LIMIT
 from support_router import Network
 
 from ipv4batch import (
@@ -69,23 +69,11 @@ def network(needs_netns: None) -> Iterator[Network]:
                 for scope in ("all", "default"):
                     accept_any_source = pathlib.Path("/proc/sys/net/ipv4/conf", scope, "rp_filter")
                     accept_any_source.write_text("0")
-        # A pair more on one side: the two ends of a link have different indices, so that no test
-        # passes with the other side's, and the kernel brings such a link up without delay.
-        host.connect("spare", "203.0.113.1", host, "eraps", "203.0.113.2")
         for link in LINKS:
             host.connect(link, HOST[link][0], station, link, STATION[link])
             host.add_address(link, HOST[link][1])
-        for place in (host, station):
-            wait_until_up(place)
         yield made
     assert (namespace(), socket.if_nameindex()) == before
-
-
-def wait_until_up(place: Any) -> None:
-    """A link drops what is sent before its carrier is there."""
-    with place.entered(), IPRoute() as routes:
-        for link in LINKS:
-            wait_for(lambda link=link: routes.link_lookup(ifname=link, operstate="UP"), "it is up")
 
 
 def indices(network: Network, place: str) -> dict[str, int]:
