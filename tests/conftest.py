@@ -8,9 +8,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 import ipv4batch
+
+# No directory for what was found: the suite must run where none can be made. No time limit for one
+# example either: the machine may be busy.
+hypothesis.settings.register_profile("ipv4batch", database=None, deadline=None)
+hypothesis.settings.load_profile("ipv4batch")
 
 _CLONE_NEWNET = 0x40000000
 
