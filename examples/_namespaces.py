@@ -134,6 +134,26 @@ class Namespace:
             time.sleep(0.001)
 
 
+FAR_SERVER = "203.0.113.2"
+
+
+@contextlib.contextmanager
+def two_routers() -> Iterator[Namespace]:
+    """A host that reaches FAR_SERVER by way of 192.0.2.2 and 198.51.100.2."""
+    with Namespace() as host, Namespace() as near, Namespace() as far, Namespace() as server:
+        host.connect("link", "192.0.2.1", near, "inner", "192.0.2.2")
+        near.connect("outer", "198.51.100.1", far, "inner", "198.51.100.2")
+        far.connect("outer", "203.0.113.1", server, "link", FAR_SERVER)
+        near.forward()
+        far.forward()
+        host.add_route("203.0.113.0/24", "192.0.2.2")
+        host.add_route("198.51.100.0/24", "192.0.2.2")
+        near.add_route("203.0.113.0/24", "198.51.100.2")
+        far.add_route("192.0.2.0/24", "198.51.100.1")
+        server.add_route("192.0.2.0/24", "203.0.113.1")
+        yield host
+
+
 def _current() -> int:
     """A descriptor of the namespace that this thread is in."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)

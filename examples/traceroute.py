@@ -1,84 +1,57 @@
-"""Traceroute: echo requests with a growing TTL find the routers on the way (RFC 792).
+"""Traceroute: one batch of datagrams, one for each TTL, finds all routers of a path at once.
 
-Needs CAP_SYS_ADMIN, for a network of its own, and CAP_NET_RAW: a host, two routers and a server
-in a row. A router that a packet's TTL does not suffice to pass drops it, and says so in an ICMP
-message from its own address. tracepath.py does the same with one batch and no raw socket.
+Needs CAP_SYS_ADMIN, for a network of its own: a host, two routers and a server in a row. No raw
+socket is needed, as it is for traceroute_icmp.py: with recv_errors the kernel keeps what the ICMP
+messages say in a queue of the socket, and read_errors takes it from there. Each message of the
+batch has a TTL of its own and carries it, too, and the ICMP message quotes that.
 
 Run it as root: python examples/traceroute.py
 """
 
+import errno
 import socket
-import struct
 import time
 
-from _namespaces import Namespace
+from _namespaces import FAR_SERVER, two_routers
 
-from ipv4batch import ControlFlags, ICMPFilter, ICMPType, PacketConn, checksum, parse_header
+from ipv4batch import ControlMessage, ICMPType, Message, PacketConn, QueuedError
 
-SERVER = "203.0.113.2"
-IDENTIFIER = 0x4B42
+UNUSED_PORT = 33434  # where traceroute(8) begins, since nobody listens there
 MOST_HOPS = 30
 
 
-def echo_request(sequence: int) -> bytes:
-    header = struct.pack("!BBHHH", ICMPType.ECHO, 0, 0, IDENTIFIER, sequence)
-    payload = b"HELLO-R-U-THERE"
-    return header[:2] + struct.pack("!H", checksum(header + payload)) + header[4:] + payload
-
-
-def answers(packet: bytes, sequence: int) -> bool:
-    """Whether an ICMP message is the answer to our request of this number."""
-    if packet[0] == ICMPType.TIME_EXCEEDED:
-        # It quotes the IPv4 header and the start of the packet that was dropped.
-        packet = packet[8 + parse_header(packet[8:]).len :]
-    return struct.unpack_from("!HH", packet, 4) == (IDENTIFIER, sequence)
-
-
-def read_answer(conn: PacketConn, sequence: int) -> ICMPType:
-    """Wait for the answer to a request, print who gave it, and return its type."""
-    buffer = bytearray(1500)
-    while True:
-        n, control, peer = conn.read_from(buffer)
-        if answers(bytes(buffer[:n]), sequence):
-            kind = ICMPType(buffer[0])
-            print(f"{sequence}: {peer[0]}, {kind}, came back with ttl {control.ttl}")
-            return kind
+def read_answers(conn: PacketConn) -> dict[int, QueuedError]:
+    """The first answer to each hop's datagram, until nothing is missing on the way."""
+    answers: dict[int, QueuedError] = {}
+    end = MOST_HOPS
+    while not all(hop in answers for hop in range(1, end + 1)):
+        try:
+            errors = conn.read_errors(wait=True)
+        except TimeoutError:
+            break
+        for error in errors:
+            hop = int(error.data)
+            answers.setdefault(hop, error)
+            if error.errno == errno.ECONNREFUSED:  # the server itself
+                end = min(end, hop)
+    return {hop: answers[hop] for hop in sorted(answers) if hop <= end}
 
 
 def trace(conn: PacketConn) -> None:
-    only = ICMPFilter()
-    only.set_all(True)
-    only.accept(ICMPType.TIME_EXCEEDED)
-    only.accept(ICMPType.ECHO_REPLY)
-    conn.icmp_filter = only
-    conn.set_control_message(ControlFlags.TTL)
-
-    for hop in range(1, MOST_HOPS + 1):
-        conn.ttl = hop
-        conn.write_to(echo_request(hop), (SERVER, 0))
-        conn.set_read_deadline(time.monotonic() + 3)
-        try:
-            if read_answer(conn, hop) == ICMPType.ECHO_REPLY:
-                return
-        except TimeoutError:
-            print(f"{hop}: no answer")
+    batch = [
+        Message(b"%d" % hop, ControlMessage(ttl=hop).marshal(), (FAR_SERVER, UNUSED_PORT))
+        for hop in range(1, MOST_HOPS + 1)
+    ]
+    conn.recv_errors = True
+    conn.set_deadline(time.monotonic() + 3)
+    print(f"{conn.write_all(batch)} datagrams to {FAR_SERVER}")
+    for hop, error in read_answers(conn).items():
+        print(f"{hop}: {error.offender}, {ICMPType(error.icmp_type)}, code {error.icmp_code}")
 
 
 def main() -> None:
-    with Namespace() as host, Namespace() as near, Namespace() as far, Namespace() as server:
-        host.connect("link", "192.0.2.1", near, "inner", "192.0.2.2")
-        near.connect("outer", "198.51.100.1", far, "inner", "198.51.100.2")
-        far.connect("outer", "203.0.113.1", server, "link", SERVER)
-        near.forward()
-        far.forward()
-        host.add_route("203.0.113.0/24", "192.0.2.2")
-        host.add_route("198.51.100.0/24", "192.0.2.2")
-        near.add_route("203.0.113.0/24", "198.51.100.2")
-        far.add_route("192.0.2.0/24", "198.51.100.1")
-        server.add_route("192.0.2.0/24", "203.0.113.1")
-
-        with PacketConn(host.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP)) as conn:
-            trace(conn)
+    with two_routers() as host, PacketConn(host.socket(socket.SOCK_DGRAM)) as conn:
+        trace(conn)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
+from support_net import open_udp
 
 import ipv4batch
 
@@ -71,6 +72,20 @@ def conn_pair(
     """The same two as connections."""
     with ipv4batch.PacketConn(udp_pair[0]) as a, ipv4batch.PacketConn(udp_pair[1]) as b:
         yield a, b
+
+
+@pytest.fixture
+def reader() -> Iterator[ipv4batch.PacketConn]:
+    """A UDP connection of its own on loopback."""
+    with open_udp() as conn:
+        yield conn
+
+
+@pytest.fixture
+def writer() -> Iterator[ipv4batch.PacketConn]:
+    """Another one."""
+    with open_udp() as conn:
+        yield conn
 
 
 def _descriptors() -> dict[str, str]:

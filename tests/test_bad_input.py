@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,18 +17,6 @@ from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_mes
 
 CALLS = ["read_batch", "write_batch"]
 INDICES = [0, 1, 63, 1023, 1024, 1200]
-
-
-@pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
 
 
 def results(messages: Sequence[Message]) -> list[tuple[Any, ...]]:

@@ -22,18 +22,6 @@ ROOM = 1600
 
 
 @pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
 def wide(require: Callable[[str], None]) -> Iterator[Callable[[int], PacketConn]]:
     """Gives a reader with room for so many datagrams."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

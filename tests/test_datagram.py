@@ -5,7 +5,6 @@ import errno
 import ipaddress
 import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,18 +14,6 @@ from ipv4batch import ControlFlags, ControlMessage, PacketConn
 
 LO = socket.if_nametoindex("lo")
 ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
-
-
-@pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
 
 
 def assert_nothing_sent(reader: PacketConn, writer: PacketConn) -> None:

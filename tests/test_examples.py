@@ -53,13 +53,13 @@ joined the group: 192.0.2.2, 192.0.2.3, 192.0.2.4
 shut one out: 192.0.2.2, 192.0.2.4
 let it in again: 192.0.2.2, 192.0.2.3, 192.0.2.4
 """,
-    "tracepath.py": """\
+    "traceroute.py": """\
 30 datagrams to 203.0.113.2
 1: 192.0.2.2, time exceeded, code 0
 2: 198.51.100.2, time exceeded, code 0
 3: 203.0.113.2, destination unreachable, code 3
 """,
-    "traceroute.py": """\
+    "traceroute_icmp.py": """\
 1: 192.0.2.2, time exceeded, came back with ttl 64
 2: 198.51.100.2, time exceeded, came back with ttl 63
 3: 203.0.113.2, echo reply, came back with ttl 62
@@ -138,10 +138,10 @@ def test_an_example_explains_itself(script: str) -> None:
     [
         ("mdns.py", "CAP_SYS_ADMIN"),
         ("ospf.py", "CAP_NET_RAW"),
-        ("traceroute.py", "CAP_NET_RAW"),
+        ("traceroute_icmp.py", "CAP_NET_RAW"),
         ("multicast.py", "CAP_NET_ADMIN"),
         ("multipath.py", "CAP_NET_ADMIN"),
-        ("tracepath.py", "CAP_SYS_ADMIN"),
+        ("traceroute.py", "CAP_SYS_ADMIN"),
     ],
 )
 def test_an_example_names_the_privilege_that_it_lacks(
@@ -169,13 +169,13 @@ def test_an_example_on_loopback_needs_no_privilege(script: str, tmp_path: pathli
     assert done.stdout == EXPECTED[script]
 
 
-def test_tracepath_needs_no_raw_socket(tmp_path: pathlib.Path) -> None:
+def test_traceroute_needs_no_raw_socket(tmp_path: pathlib.Path) -> None:
     """Which is its point; without the rest of root's privileges it has no network to show."""
     if os.geteuid() != 0:
         pytest.skip("only root can do without one privilege and keep the others")
     prefix = ["-c", WITHOUT.format(capability=CAPABILITIES["CAP_NET_RAW"])]
-    done = run(*prefix, str(EXAMPLES / "tracepath.py"), cwd=tmp_path)
+    done = run(*prefix, str(EXAMPLES / "traceroute.py"), cwd=tmp_path)
     if done.returncode == LACKS_A_PRIVILEGE:
         pytest.skip(done.stderr.strip())
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == EXPECTED["tracepath.py"]
+    assert done.stdout == EXPECTED["traceroute.py"]

@@ -20,12 +20,6 @@ IP_RECVERR = 11
 
 
 @pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
 def writer() -> Iterator[PacketConn]:
     with open_udp() as conn:
         conn.recv_errors = True

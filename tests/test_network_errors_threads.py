@@ -28,12 +28,6 @@ COUNT = 2048
 
 
 @pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
 def writer() -> Iterator[PacketConn]:
     with open_udp() as conn:
         conn.recv_errors = True

@@ -155,3 +155,14 @@ def test_devices_make_no_difference(here: int, there: int, features: str) -> Non
                 # Old kernels refuse with EIO where the device computes no checksums.
                 assert writer.gso_error is None or writer.gso_error.errno == errno.EIO
                 assert writer.gso is (gso and writer.gso_error is None)
+
+
+@pytest.mark.parametrize("run", [1, 2, 63, 64, 65, 128, 1000, 5000])
+def test_runs_of_any_length_over_a_link(needs_netns: None, run: int) -> None:
+    """Up to what fits the link, in one piece each."""
+    with open_link(1500, 1500) as link:
+        for gso, gro in itertools.product([False, True], repeat=2):
+            with open_ends(link, gso, gro) as (reader, writer):
+                for size in (1200, 1472):
+                    send_and_compare(link, writer, reader, [size] * run)
+                assert (writer.gso, writer.gso_error) == (gso, None)

@@ -52,12 +52,6 @@ def readers() -> Iterator[list[PacketConn]]:
         yield [stack.enter_context(open_udp()) for _ in range(READERS)]
 
 
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
 def numbered(readers: list[PacketConn], count: int) -> list[Message]:
     addresses = [conn.local_addr for conn in readers]
     return [

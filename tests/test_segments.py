@@ -23,12 +23,6 @@ def reader() -> Iterator[PacketConn]:
         yield conn
 
 
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
 def read_one(reader: PacketConn) -> Message:
     (message,) = new_messages(1, 65536, reader.control_flags)
     assert reader.read_batch([message]) == 1

@@ -1,7 +1,6 @@
 """Datagrams and control data that do not fit: what is kept, what the results say, and no trace."""
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,6 @@ LAYOUTS = {
     "many": [0, 1, 0, 19, 20, 0],
     "single bytes": [1] * 40,
 }
-
-
-@pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
 
 
 def send(reader: PacketConn, writer: PacketConn, *contents: bytes) -> None:

@@ -3,7 +3,7 @@
 import errno
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,18 +24,6 @@ FAILING: dict[int, Callable[[Endpoint], Message]] = {
 
 each_failure = pytest.mark.parametrize("code", FAILING, ids=errno.errorcode.get)
 each_offload = pytest.mark.parametrize("gso", [False, True], ids=["plain", "gso"])
-
-
-@pytest.fixture
-def reader() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
-
-
-@pytest.fixture
-def writer() -> Iterator[PacketConn]:
-    with open_udp() as conn:
-        yield conn
 
 
 def compose(number: int) -> bytes:
