@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import re
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -240,3 +241,21 @@ def test_one_message_of_many_is_too_large(
         assert server.read_from(bytearray(2000))[0] == size
     # The kernel adds an entry each time that it is asked to send the message.
     assert {entry[:5] for entry in client.read_errors()} == {HERE_BY_LINK[1:]}
+
+
+def test_what_a_router_said_of_one_peer_fails_no_write_to_another(
+    network: Network, server: PacketConn
+) -> None:
+    """The report is pending when the next write begins, and could be taken for its own error."""
+    conn = network.open_udp("client")
+    conn.recv_errors = True
+    conn.mtu_discover = MTUDiscover.DO
+    assert conn.write_to(bytes(1200), (SERVER, server.local_addr[1])) == 1200
+    pending = select.poll()
+    pending.register(conn, 0)
+    assert [event for _, event in pending.poll(10_000)] == [select.POLLERR]
+    near = network.open_udp("router")
+    assert conn.write_to(b"mine", (NEAR, near.local_addr[1])) == 4
+    assert near.read_from(bytearray(9))[0] == 4
+    (error,) = conn.read_errors()
+    assert (error.errno, error.mtu, error.addr[0]) == (errno.EMSGSIZE, NARROW, SERVER)
