@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
-from support_net import open_udp
 
 import ipv4batch
+
+pytest.register_assert_rewrite(
+    "support_net", "support_nomemory", "support_porting_conn", "support_porting_data"
+)
+from support_net import open_udp, udp_socket  # noqa: E402
 
 # No directory for what was found: the suite must run where none can be made. No time limit for one
 # example either: the machine may be busy.
@@ -53,15 +57,16 @@ def needs_netns() -> None:
 
 
 @pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    """A UDP socket on 127.0.0.1, with a port of its own and a time limit."""
+    with udp_socket() as made:
+        yield made
+
+
+@pytest.fixture
 def udp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two UDP sockets on 127.0.0.1, each with a port of its own and a time limit."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as a,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as b,
-    ):
-        for sock in (a, b):
-            sock.settimeout(10)
-            sock.bind(("127.0.0.1", 0))
+    """Two of them."""
+    with udp_socket() as a, udp_socket() as b:
         yield a, b
 
 
@@ -75,15 +80,22 @@ def conn_pair(
 
 
 @pytest.fixture
+def conn() -> Iterator[ipv4batch.PacketConn]:
+    """A UDP connection on loopback, with a timeout that no test should see the end of."""
+    with open_udp() as made:
+        yield made
+
+
+@pytest.fixture
 def reader() -> Iterator[ipv4batch.PacketConn]:
-    """A UDP connection of its own on loopback."""
+    """One that reads."""
     with open_udp() as conn:
         yield conn
 
 
 @pytest.fixture
 def writer() -> Iterator[ipv4batch.PacketConn]:
-    """Another one."""
+    """One that writes."""
     with open_udp() as conn:
         yield conn
 

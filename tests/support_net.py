@@ -1,13 +1,19 @@
-"""What the tests of issue 3's calls share: connections on loopback and raw sockets that watch."""
+"""What many tests share: sockets and connections, datagrams to and fro, calls in threads."""
 
 import contextlib
+import errno
 import math
+import os
 import pathlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 import ipv4batch
 
@@ -16,13 +22,21 @@ LIMIT = 10.0
 
 LOOPBACK = "127.0.0.1"
 
+SLACK = 1.5
+"""Seconds after which something does not count as happening at once; machines can be busy."""
 
-def open_udp(host: str = LOOPBACK, timeout: float | None = LIMIT) -> ipv4batch.PacketConn:
-    """A PacketConn on a UDP socket of its own, bound to a port that the system chose."""
+
+def udp_socket(host: str = LOOPBACK, timeout: float | None = LIMIT) -> socket.socket:
+    """A UDP socket bound to a port that the system chose."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(timeout)
     sock.bind((host, 0))
-    return ipv4batch.PacketConn(sock)
+    return sock
+
+
+def open_udp(host: str = LOOPBACK, timeout: float | None = LIMIT) -> ipv4batch.PacketConn:
+    """A PacketConn on such a socket of its own."""
+    return ipv4batch.PacketConn(udp_socket(host, timeout))
 
 
 def open_raw(protocol: int, host: str = LOOPBACK) -> socket.socket:
@@ -43,6 +57,67 @@ def raw_pair(
         ipv4batch.RawConn(open_raw(protocol, host)) as writer,
     ):
         yield reader, writer
+
+
+class Wrapped:
+    """A socket inside another object, as libraries have them."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.closed = 0
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.closed += 1
+        self.sock.close()
+
+
+def raises(error: Exception) -> Callable[[], int]:
+    def fileno() -> int:
+        raise error.with_traceback(None)  # which would grow each time
+
+    return fileno
+
+
+def send(conn: ipv4batch.PacketConn, *datagrams: bytes) -> None:
+    """Send them to a connection from another socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for data in datagrams:
+            sock.sendto(data, conn.local_addr)
+
+
+def read_batch(conn: ipv4batch.PacketConn, room: int = 5, flags: int = 0) -> list[bytes]:
+    """Datagrams of at most 20 bytes that one call gets."""
+    messages = [ipv4batch.Message(bytearray(20)) for _ in range(room)]
+    n = conn.read_batch(messages, flags)
+    assert [message.n for message in messages[n:]] == [0] * (room - n)
+    return [message.data for message in messages[:n]]
+
+
+def read_from(conn: ipv4batch.PacketConn, flags: int = 0) -> list[bytes]:
+    """The one datagram that one call gets."""
+    buffer = bytearray(20)
+    n, _, _ = conn.read_from(buffer, flags)
+    return [bytes(buffer[:n])]
+
+
+def receive(
+    pair: tuple[ipv4batch.PacketConn, ipv4batch.PacketConn],
+    data: bytes,
+    message: ipv4batch.Message,
+    flags: int = 0,
+) -> ipv4batch.Message:
+    """Send `data` from the first to the second, which reads it into the message."""
+    writer, reader = pair
+    assert writer.write_to(data, reader.local_addr) == len(data)
+    assert reader.read_batch([message], flags) == 1
+    return message
+
+
+Read = Callable[[ipv4batch.PacketConn], list[bytes]]
+each_read = pytest.mark.parametrize("read", [read_batch, read_from])
 
 
 class Call(threading.Thread):
@@ -97,3 +172,23 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not so: {what}"
         time.sleep(0.001)
+
+
+def assert_closed(call: Call) -> None:
+    """The call ends, because its connection was closed."""
+    with pytest.raises(OSError, match="The connection is closed: '(read|write) udp4'") as caught:
+        call.result()
+    assert caught.value.errno == errno.EBADF
+
+
+def run_script(script: str, *arguments: str) -> str:
+    """What a script prints; it must end well and complain of nothing."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

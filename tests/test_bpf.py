@@ -5,11 +5,10 @@ import errno
 import re
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_net import LIMIT, open_raw, open_udp
+from support_net import LIMIT, open_raw
 
 from ipv4batch import Header, Message, PacketConn, RawConn
 
@@ -32,13 +31,6 @@ NOTHING: Program = [(RETURN, 0, 0, 0)]
 
 END = b"\xfe"
 """An even datagram, after which a test stops reading."""
-
-
-@pytest.fixture
-def conn() -> Iterator[PacketConn]:
-    """It is written to by itself."""
-    with open_udp() as made:
-        yield made
 
 
 def text_of(program: Program) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_net import open_raw, open_udp, wait_for
+from support_net import open_raw, wait_for
 from support_router import NEAR, SERVER, Network, routed
 
 from ipv4batch import (
@@ -30,12 +30,6 @@ NARROW = 1000
 """The MTU of the link behind the router."""
 
 FRAGMENTATION_NEEDED = 4
-
-
-@pytest.fixture
-def conn() -> Iterator[PacketConn]:
-    with open_udp() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""Processes that fork while their calls wait."""
+
+import pytest
+from support_net import run_script as run
+
+FORK = """
+import os, socket, sys, threading, time
+from support_net import Call, open_udp
+from ipv4batch import new_messages
+
+def in_a_child(function):
+    child = os.fork()
+    if child == 0:
+        function()
+        os._exit(0)  # an exception would end it otherwise, with a message
+    return child
+
+def is_open(number):
+    return os.path.exists(f"/proc/self/fd/{number}")
+
+conn = open_udp(timeout=None)
+conn.gro = sys.argv[1] == "gro"
+number = conn.fileno()
+call = Call(conn.read_batch, messages := new_messages(4, 100)).wait_until_waiting()
+
+def end():
+    clock = time.pthread_getcpuclockid(call.ident)
+    before = time.clock_gettime(clock)
+    time.sleep(0.2)
+    print("sleeps" if time.clock_gettime(clock) - before < 0.02 else "spins")
+    with open_udp() as sender:
+        sender.write_to(b"after", conn.local_addr)
+    print(call.result(), messages[0].data)
+"""
+
+CHILDREN = {
+    "closes": """
+conn.close()
+assert conn.fileno() == -1
+assert not is_open(number)
+""",
+    "sets a deadline": """
+conn.set_deadline(0)
+conn.set_deadline(None)
+""",
+    "reads": """
+conn.timeout = 0.01
+for call in (lambda: conn.read_batch(new_messages(2)), lambda: conn.read_from(bytearray(9))):
+    try:
+        call()
+    except TimeoutError:
+        continue
+    raise AssertionError
+assert conn.pending == 0
+""",
+    "writes and closes": """
+with open_udp() as peer:
+    conn.write_to(b"from the child", peer.local_addr)
+    peer.read_from(buffer := bytearray(20))
+    assert buffer.startswith(b"from the child")
+conn.close()
+assert not is_open(number)
+""",
+    "closes what another thread waits for": """
+ours = Call(conn.read_batch, new_messages(2)).wait_until_waiting()
+conn.close()
+try:
+    ours.result()
+except OSError as error:
+    assert "The connection is closed" in str(error)
+else:
+    raise AssertionError
+assert not is_open(number)
+""",
+    "forgets it": """
+global conn, call
+del conn, call
+""",
+}
+
+
+@pytest.mark.parametrize("offload", ["plain", "gro"])
+@pytest.mark.parametrize("does", CHILDREN)
+def test_a_child_has_a_copy_of_its_own(does: str, offload: str) -> None:
+    """Whatever it does with it, the thread of the parent that waited goes on waiting."""
+    body = CHILDREN[does].replace("\n", "\n    ")
+    script = f"def child():{body}\n\nassert os.waitpid(in_a_child(child), 0)[1] == 0\nend()"
+    assert run(FORK + script, offload) == "sleeps\n1 b'after'\n"
+
+
+def test_a_fork_while_a_thread_takes_datagrams_apart() -> None:
+    """What that thread held when it was not copied, the child does not wait for."""
+    script = """
+reading = True
+
+def read():
+    room = new_messages(4, 100)
+    while reading:
+        try:
+            conn.read_batch(room, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+
+def child():
+    signal.setitimer(signal.ITIMER_REAL, 2)  # ends it
+    assert conn.pending == 0
+    conn.timeout = 0
+    try:
+        conn.read_batch(new_messages(2))
+    except BlockingIOError:
+        conn.close()
+        assert not is_open(number)
+
+import signal
+call.wait_until_waiting()
+readers = [Call(read), Call(read)]
+ends = []
+while len(ends) < 100 and not any(ends):
+    ends.append(os.waitpid(in_a_child(child), 0)[1])
+reading = False
+for reader in readers:
+    reader.result()
+print(any(ends))
+end()
+"""
+    assert run(FORK + script, "gro") == "False\nsleeps\n1 b'after'\n"
