@@ -10,6 +10,8 @@
 
 #include <stdio.h>
 
+#include <sanitizer/asan_interface.h>
+
 /* What every target defines, for libFuzzer to call. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,38 +63,63 @@ fuzz_bytes(fuzz_input *in, void *to, size_t len)
     return n;
 }
 
-/* Memory that ends where its block ends, so that the sanitizer sees a step past it even where `len`
- * is 0, and that starts at an odd address. It holds `from`, or 0xee where that is NULL. */
+enum { FUZZ_ARENA = 1 << 16 };
+
+static unsigned char fuzz_arena[FUZZ_ARENA] __attribute__((aligned(8)));
+static size_t fuzz_used;
+
+/* Memory that ends where the sanitizer sees a step past it even where `len` is 0, and that starts at
+ * an odd address. It holds `from`, or 0xee where that is NULL, until fuzz_forget. All of it lies in
+ * one arena, which takes a fraction of the time of malloc. */
 static inline unsigned char *
 fuzz_exact(const void *from, size_t len)
 {
-    unsigned char *block = malloc(len + 1);
+    unsigned char *p = fuzz_arena + fuzz_used + 1;
+    const size_t space = (len + 8) / 8 * 8 + 8;
 
-    HOLDS(block != NULL);
+    HOLDS(space <= FUZZ_ARENA - fuzz_used);
     if (from == NULL) {
-        memset(block, 0xee, len + 1);
+        memset(p, 0xee, len);
     }
     else {
-        memcpy(block + 1, from, len);
+        memcpy(p, from, len);
     }
-    return block + 1;
+    fuzz_used += space;
+    ASAN_POISON_MEMORY_REGION(p + len, space - len - 1);
+    return p;
 }
 
 static inline void
-fuzz_exact_free(unsigned char *p)
+fuzz_forget(void)
 {
-    free(p - 1);
+    ASAN_UNPOISON_MEMORY_REGION(fuzz_arena, fuzz_used);
+    fuzz_used = 0;
 }
 
-static inline bool
+/* The next two look at every byte, so that the compiler can take many at a time; the sanitizer's
+ * memcmp takes longer. */
+#define FUZZ_PLAIN __attribute__((no_sanitize("address", "undefined"))) static inline
+
+FUZZ_PLAIN bool
 fuzz_all(const unsigned char *p, size_t len, unsigned char value)
 {
+    unsigned char other = 0;
+
     for (size_t i = 0; i < len; i++) {
-        if (p[i] != value) {
-            return false;
-        }
+        other |= p[i] ^ value;
     }
-    return true;
+    return other == 0;
+}
+
+FUZZ_PLAIN bool
+fuzz_same(const unsigned char *a, const unsigned char *b, size_t len)
+{
+    unsigned char other = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        other |= a[i] ^ b[i];
+    }
+    return other == 0;
 }
 
 #endif

@@ -131,7 +131,6 @@ test_deliver(const walk *w, const unsigned char *buf, size_t len, size_t cap, in
     HOLDS(fuzz_all(to + at, cap - at, 0xee));
     walk_plainly(&got, to, written);
     HOLDS(got.error == 0);
-    fuzz_exact_free(to);
 }
 
 /* Encodes what the input names, as far as there is room; returns the length. */
@@ -179,7 +178,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         len = encode(&in, room, cap);
         len -= mode >> 4 < len ? mode >> 4 : len;
         buf = fuzz_exact(room, len);
-        fuzz_exact_free(room);
         cap = cap * (mode >> 1 & 7) / 4;
     }
     else {
@@ -189,6 +187,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     test_next(&w, buf, len);
     test_check(&w, buf, len);
     test_deliver(&w, buf, len, cap, kinds[skip].level, kinds[skip].type);
-    fuzz_exact_free(buf);
+    fuzz_forget();
     return 0;
 }

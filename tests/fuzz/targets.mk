@@ -13,8 +13,8 @@ FUZZ_CFLAGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -g
     -fsanitize=$(FUZZ_SANITIZE) -fno-sanitize-recover=all
 FUZZ_CORE = $(patsubst csrc/core/%.c,build/fuzz/core/%.o,$(wildcard csrc/core/*.c))
 # A small quarantine of freed memory is several times as fast, and no target frees more than that.
-FUZZ_RUN = ASAN_OPTIONS=quarantine_size_mb=4 build/fuzz/fuzz_NAME -max_total_time=$(FUZZ_SECONDS) \
-    -max_len=300 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/fuzz/NAME- \
+FUZZ_RUN = ASAN_OPTIONS=quarantine_size_mb=4:malloc_context_size=1 build/fuzz/fuzz_NAME -max_total_time=$(FUZZ_SECONDS) \
+    -max_len=128 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/fuzz/NAME- \
     build/fuzz/corpus/NAME tests/fuzz/corpus/NAME
 
 .PHONY: fuzz
