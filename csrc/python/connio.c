@@ -325,9 +325,8 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
     const char *operation = io->direction == IPV4B_READ ? "read" : "write";
     /* The error queue is announced by POLLERR alone, which poll always reports (ip(7),
      * IP_RECVERR). */
-    short events = io->direction == IPV4B_WRITE     ? POLLOUT
-                   : io->flags & IPV4B_MSG_ERRQUEUE ? 0
-                                                    : POLLIN;
+    short readable = io->flags & IPV4B_MSG_ERRQUEUE ? 0 : POLLIN;
+    short events = io->direction == IPV4B_WRITE ? POLLOUT : readable;
     int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->timeout;
     int64_t limit = io->limit;
     bool fruitless = false;

@@ -4,9 +4,10 @@
 PyObject *
 ipv4b_os_error(int err, const char *text, PyObject *what)
 {
-    /* strerror speaks the locale's language, in its encoding. */
-    PyObject *reason =
-        PyUnicode_DecodeLocale(text == NULL ? strerror(err) : text, "surrogateescape");
+    /* strerror speaks the locale's language, in its encoding. glibc's is thread-safe since 2.32, and
+     * before for every errno that it knows. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *words = text == NULL ? strerror(err) : text;
+    PyObject *reason = PyUnicode_DecodeLocale(words, "surrogateescape");
     PyObject *exception = NULL;
 
     if (reason != NULL) {

@@ -39,7 +39,10 @@ program_new(Py_ssize_t count)
         return NULL;
     }
     program = PyMem_Calloc((size_t)count, sizeof *program);
-    return program != NULL ? program : (ipv4b_bpf_instruction *)PyErr_NoMemory();
+    if (program == NULL) {
+        PyErr_NoMemory();
+    }
+    return program;
 }
 
 static ipv4b_bpf_instruction *

@@ -249,7 +249,7 @@ struct PyModuleDef ipv4b_module = {
 };
 
 PyMODINIT_FUNC
-PyInit__ipv4batch(void)
+PyInit__ipv4batch(void) /* CPython finds it by its name: NOLINT(misc-use-internal-linkage) */
 {
     return PyModuleDef_Init(&ipv4b_module);
 }
