@@ -2,6 +2,7 @@
 #include "addr.h"
 
 #include "args.h"
+#include "locks.h"
 
 static int
 parse_text(PyObject *value, const char *field, struct in_addr *out)
@@ -175,9 +176,33 @@ struct ipv4b_endpoint_cache {
     struct {
         uint32_t host;
         uint16_t port;
+        ipv4b_lock lock;
         PyObject *tuple; /* or NULL */
     } places[1 << CACHE_BITS];
 };
+
+/* The table, which is made when the first tuple is; or NULL with MemoryError. */
+static struct ipv4b_endpoint_cache *
+endpoint_cache(ipv4b_state *state)
+{
+    struct ipv4b_endpoint_cache *cache = __atomic_load_n(&state->endpoints, __ATOMIC_ACQUIRE);
+    struct ipv4b_endpoint_cache *fresh;
+
+    if (cache != NULL) {
+        return cache;
+    }
+    fresh = PyMem_Calloc(1, sizeof *fresh);
+    if (fresh == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (!__atomic_compare_exchange_n(&state->endpoints, &cache, fresh, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)) {
+        PyMem_Free(fresh); /* another thread was faster */
+        return cache;
+    }
+    return fresh;
+}
 
 PyObject *
 ipv4b_endpoint_cached(ipv4b_state *state, const struct sockaddr_in *endpoint)
@@ -187,25 +212,28 @@ ipv4b_endpoint_cached(ipv4b_state *state, const struct sockaddr_in *endpoint)
     uint64_t key = (uint64_t)host << 16 | port;
     /* Multiplied by 2**64 over the golden ratio, neighbouring keys go far apart. */
     size_t place = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CACHE_BITS));
-    struct ipv4b_endpoint_cache *cache = state->endpoints;
-    PyObject *tuple, *former;
+    struct ipv4b_endpoint_cache *cache = endpoint_cache(state);
+    PyObject *tuple = NULL, *former;
 
     if (cache == NULL) {
-        cache = state->endpoints = PyMem_Calloc(1, sizeof *cache);
-        if (cache == NULL) {
-            return PyErr_NoMemory();
-        }
+        return NULL;
     }
-    tuple = cache->places[place].tuple;
-    if (tuple != NULL && cache->places[place].host == host && cache->places[place].port == port) {
-        return Py_NewRef(tuple);
+    ipv4b_lock_acquire(&cache->places[place].lock);
+    if (cache->places[place].host == host && cache->places[place].port == port) {
+        tuple = Py_XNewRef(cache->places[place].tuple);
+    }
+    ipv4b_lock_release(&cache->places[place].lock);
+    if (tuple != NULL) {
+        return tuple;
     }
     tuple = ipv4b_endpoint_tuple(endpoint);
     if (tuple != NULL) {
+        ipv4b_lock_acquire(&cache->places[place].lock);
         former = cache->places[place].tuple;
         cache->places[place].host = host;
         cache->places[place].port = port;
         cache->places[place].tuple = Py_NewRef(tuple);
+        ipv4b_lock_release(&cache->places[place].lock);
         Py_XDECREF(former);
     }
     return tuple;

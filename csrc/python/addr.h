@@ -1,7 +1,8 @@
 /* addr.h - IPv4 addresses and endpoints between Python and struct in_addr, struct sockaddr_in.
  *
  * Addresses come in as str ("192.0.2.1"), ipaddress.IPv4Address or 4 packed bytes, and go out as
- * str; an endpoint is a (host, port) tuple. Names are never resolved. Locking: the GIL.
+ * str; an endpoint is a (host, port) tuple. Names are never resolved. Locking: none, but for the
+ * table of tuples, in which each place has a lock of its own.
  */
 #ifndef IPV4B_ADDR_H
 #define IPV4B_ADDR_H

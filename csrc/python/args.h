@@ -1,6 +1,6 @@
 /* args.h - arguments: vectorcall signatures, and numbers in a range.
  *
- * Locking: the GIL. */
+ * Locking: none; arguments belong to the call. */
 #ifndef IPV4B_ARGS_H
 #define IPV4B_ARGS_H
 

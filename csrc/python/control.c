@@ -4,6 +4,7 @@
 #include "addr.h"
 #include "args.h"
 #include "cmsg.h"
+#include "locks.h"
 #include "record.h"
 
 ipv4b_control_object *
@@ -32,6 +33,17 @@ ipv4b_control_flags_parse(PyObject *value, const char *field, unsigned int *out)
     }
     *out = (unsigned int)flags;
     return 0;
+}
+
+ipv4b_ancillary
+ipv4b_control_value(PyObject *self)
+{
+    ipv4b_ancillary value;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    value = ((ipv4b_control_object *)self)->value;
+    Py_END_CRITICAL_SECTION();
+    return value;
 }
 
 /* Numbers. One whose 0 means something is None when it is not there; for the others 0 is that, as
@@ -90,10 +102,10 @@ static PyObject *
 control_get_number(PyObject *self, void *closure)
 {
     const number_field *field = closure;
-    const ipv4b_ancillary *a = &((ipv4b_control_object *)self)->value;
+    ipv4b_ancillary a = ipv4b_control_value(self);
 
-    if (a->present & field->bit) {
-        return PyLong_FromLongLong(number_read(a, field->bit));
+    if (a.present & field->bit) {
+        return PyLong_FromLongLong(number_read(&a, field->bit));
     }
     return field->or_none ? Py_NewRef(Py_None) : PyLong_FromLong(0);
 }
@@ -103,17 +115,17 @@ control_set_number(PyObject *self, PyObject *value, void *closure)
 {
     const number_field *field = closure;
     ipv4b_ancillary *a = &((ipv4b_control_object *)self)->value;
-    long long number;
+    bool absent = value == Py_None && field->or_none;
+    long long number = 0;
 
-    if (value == Py_None && field->or_none) {
-        a->present &= ~field->bit;
-        return 0;
-    }
-    if (ipv4b_set_int(value, field->name, 0, field->max, &number) < 0) {
+    if (!absent && ipv4b_set_int(value, field->name, 0, field->max, &number) < 0) {
         return -1;
     }
+    absent = absent || (number == 0 && !field->or_none);
+    Py_BEGIN_CRITICAL_SECTION(self);
     number_write(a, field->bit, number);
-    a->present = number != 0 || field->or_none ? a->present | field->bit : a->present & ~field->bit;
+    a->present = absent ? a->present & ~field->bit : a->present | field->bit;
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -131,12 +143,12 @@ static PyObject *
 control_get_tos_part(PyObject *self, void *closure)
 {
     const tos_part *part = closure;
-    const ipv4b_ancillary *a = &((ipv4b_control_object *)self)->value;
+    ipv4b_ancillary a = ipv4b_control_value(self);
 
-    if (!(a->present & IPV4B_CM_TOS)) {
+    if (!(a.present & IPV4B_CM_TOS)) {
         Py_RETURN_NONE;
     }
-    return PyLong_FromLong(a->tos >> part->shift & part->mask);
+    return PyLong_FromLong(a.tos >> part->shift & part->mask);
 }
 
 static int
@@ -150,9 +162,11 @@ control_set_tos_part(PyObject *self, PyObject *value, void *closure)
     if (ipv4b_set_int(value, part->name, 0, part->mask, &number) < 0) {
         return -1;
     }
+    Py_BEGIN_CRITICAL_SECTION(self);
     tos = a->present & IPV4B_CM_TOS ? a->tos : 0;
     a->tos = (tos & ~(part->mask << part->shift)) | (int)number << part->shift;
     a->present |= IPV4B_CM_TOS;
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -166,22 +180,18 @@ typedef struct {
 static const addr_field src_field = {"src", IPV4B_CM_SRC, offsetof(ipv4b_ancillary, src)};
 static const addr_field dst_field = {"dst", IPV4B_CM_DST, offsetof(ipv4b_ancillary, dst)};
 
-static struct in_addr *
-addr_at(PyObject *self, const addr_field *field)
-{
-    return (struct in_addr *)(void *)((char *)&((ipv4b_control_object *)self)->value +
-                                      field->offset);
-}
-
 static PyObject *
 control_get_addr(PyObject *self, void *closure)
 {
     const addr_field *field = closure;
+    ipv4b_ancillary a = ipv4b_control_value(self);
+    struct in_addr addr;
 
-    if (!(((ipv4b_control_object *)self)->value.present & field->bit)) {
+    if (!(a.present & field->bit)) {
         Py_RETURN_NONE;
     }
-    return ipv4b_addr_str(*addr_at(self, field));
+    memcpy(&addr, (char *)&a + field->offset, sizeof addr);
+    return ipv4b_addr_str(addr);
 }
 
 static int
@@ -189,22 +199,22 @@ control_set_addr(PyObject *self, PyObject *value, void *closure)
 {
     const addr_field *field = closure;
     ipv4b_ancillary *a = &((ipv4b_control_object *)self)->value;
-    ipv4b_state *state;
-    struct in_addr addr;
+    struct in_addr addr = {0};
 
     if (ipv4b_check_set(value, field->name) < 0) {
         return -1;
     }
-    if (value == Py_None) {
-        a->present &= ~field->bit;
-        return 0;
+    if (value != Py_None) {
+        ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+        if (state == NULL || ipv4b_addr_parse(state, value, field->name, &addr) < 0) {
+            return -1;
+        }
     }
-    state = ipv4b_state_of(Py_TYPE(self));
-    if (state == NULL || ipv4b_addr_parse(state, value, field->name, &addr) < 0) {
-        return -1;
-    }
-    *addr_at(self, field) = addr;
-    a->present |= field->bit;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    memcpy((char *)a + field->offset, &addr, sizeof addr);
+    a->present = value == Py_None ? a->present & ~field->bit : a->present | field->bit;
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -256,7 +266,8 @@ static PyGetSetDef control_getset[] = {
 
 enum { CONTROL_FIELDS = 8 };
 
-static const ipv4b_record control_record = {control_getset, CONTROL_FIELDS};
+static const ipv4b_record control_record = {
+    control_getset, CONTROL_FIELDS, offsetof(ipv4b_control_object, value), sizeof(ipv4b_ancillary)};
 
 static PyObject *
 control_create(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -293,7 +304,8 @@ static PyObject *
 control_marshal(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     unsigned char buf[IPV4B_ANCILLARY_MAX];
-    int len = ipv4b_ancillary_marshal(&((ipv4b_control_object *)self)->value, buf, sizeof buf);
+    ipv4b_ancillary a = ipv4b_control_value(self);
+    int len = ipv4b_ancillary_marshal(&a, buf, sizeof buf);
 
     if (len < 0) {
         PyErr_SetString(PyExc_SystemError, "IPV4B_ANCILLARY_MAX is too small");
@@ -319,8 +331,10 @@ control_parse(PyObject *self, PyObject *b)
     if (ipv4b_get_buffer(b, "b", &view) < 0) {
         return NULL;
     }
+    Py_BEGIN_CRITICAL_SECTION(self);
     r = ipv4b_ancillary_parse(&((ipv4b_control_object *)self)->value, view.buf, (size_t)view.len,
                               &where);
+    Py_END_CRITICAL_SECTION();
     PyBuffer_Release(&view);
     if (r < 0) {
         ipv4b_control_raise(r, where, "b");
@@ -332,33 +346,35 @@ control_parse(PyObject *self, PyObject *b)
 static PyObject *
 control_values(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return ipv4b_record_values(&control_record, self);
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+    return state == NULL ? NULL : ipv4b_record_values(&control_record, state->control_type, self);
 }
 
 static PyObject *
 control_str(PyObject *self)
 {
-    const ipv4b_ancillary *a = &((ipv4b_control_object *)self)->value;
+    ipv4b_ancillary a = ipv4b_control_value(self);
     char src[INET_ADDRSTRLEN] = "<nil>";
     char dst[INET_ADDRSTRLEN] = "<nil>";
     PyObject *text;
 
-    if (a->present & IPV4B_CM_SRC) {
-        (void)ipv4b_addr_text(a->src, src);
+    if (a.present & IPV4B_CM_SRC) {
+        (void)ipv4b_addr_text(a.src, src);
     }
-    if (a->present & IPV4B_CM_DST) {
-        (void)ipv4b_addr_text(a->dst, dst);
+    if (a.present & IPV4B_CM_DST) {
+        (void)ipv4b_addr_text(a.dst, dst);
     }
     text = PyUnicode_FromFormat("ttl=%d src=%s dst=%s ifindex=%d",
-                                a->present & IPV4B_CM_TTL ? a->ttl : 0, src, dst,
-                                a->present & IPV4B_CM_INTERFACE ? a->ifindex : 0);
+                                a.present & IPV4B_CM_TTL ? a.ttl : 0, src, dst,
+                                a.present & IPV4B_CM_INTERFACE ? a.ifindex : 0);
     /* Go's text ends here; what Go does not know follows where it is set. */
     for (int i = 4; text != NULL && i < CONTROL_FIELDS; i++) {
         const number_field *field = control_getset[i].closure;
 
-        if (a->present & field->bit) {
+        if (a.present & field->bit) {
             Py_SETREF(text, PyUnicode_FromFormat("%U %s=%lld", text, field->name,
-                                                 number_read(a, field->bit)));
+                                                 number_read(&a, field->bit)));
         }
     }
     return text;

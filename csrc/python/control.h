@@ -1,6 +1,6 @@
 /* control.h - the type ControlMessage, a Python view of core's ipv4b_ancillary.
  *
- * Locking: the GIL; no call on a ControlMessage releases it.
+ * Locking: the object's lock, whenever `value` is copied or changed: it is read from a copy.
  */
 #ifndef IPV4B_CONTROL_H
 #define IPV4B_CONTROL_H
@@ -15,6 +15,9 @@ typedef struct {
 } ipv4b_control_object;
 
 extern PyType_Spec ipv4b_control_spec;
+
+/* What a ControlMessage holds at this moment. */
+ipv4b_ancillary ipv4b_control_value(PyObject *self);
 
 /* A new, empty ControlMessage, or NULL with an exception. */
 ipv4b_control_object *ipv4b_control_new(ipv4b_state *state);

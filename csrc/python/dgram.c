@@ -7,6 +7,7 @@
 #include "control.h"
 #include "filter.h"
 #include "icmp.h"
+#include "locks.h"
 #include "multicast.h"
 #include "neterror.h"
 #include "segmentation.h"
@@ -33,23 +34,24 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     PyObject *values[2] = {NULL};
     unsigned int flags, wanted;
     int on = 1;
+    int r;
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
         ipv4b_control_flags_parse(values[0], "flags", &flags) < 0 ||
         (values[1] != NULL && (on = PyObject_IsTrue(values[1])) < 0)) {
         return NULL;
     }
+    Py_BEGIN_CRITICAL_SECTION(self);
     wanted = on ? self->control_flags | flags : self->control_flags & ~flags;
-    if (ipv4b_request_control(self, "set_control_message", wanted, flags, self->coalescing) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    r = ipv4b_request_control(self, "set_control_message", wanted, flags, self->coalescing);
+    Py_END_CRITICAL_SECTION();
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
 dgram_get_control_flags(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(((ipv4b_conn_object *)self)->control_flags);
+    return PyLong_FromUnsignedLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->control_flags));
 }
 
 #define ARGUMENTS                                                                                  \

@@ -1,6 +1,6 @@
 /* filter.h - the method set_bpf: classic BPF programs on a socket (Linux, networking/filter.rst).
  *
- * Locking: the GIL.
+ * Locking: none; the program belongs to the call.
  */
 #ifndef IPV4B_FILTER_H
 #define IPV4B_FILTER_H

@@ -3,7 +3,19 @@
 
 #include "addr.h"
 #include "args.h"
+#include "locks.h"
 #include "record.h"
+
+ipv4b_iphdr
+ipv4b_header_value(PyObject *self)
+{
+    ipv4b_iphdr value;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    value = ((ipv4b_header_object *)self)->value;
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
 
 /* A number's place in ipv4b_iphdr; `version` has none, it is always 4. */
 typedef struct {
@@ -17,7 +29,8 @@ static PyObject *
 header_get_number(PyObject *self, void *closure)
 {
     const number_field *field = closure;
-    const char *at = (const char *)&((ipv4b_header_object *)self)->value + field->offset;
+    ipv4b_iphdr h = ipv4b_header_value(self);
+    const char *at = (const char *)&h + field->offset;
     uint16_t wide;
 
     switch (field->size) {
@@ -43,48 +56,52 @@ header_set_number(PyObject *self, PyObject *value, void *closure)
         return -1;
     }
     wide = (uint16_t)number;
+    Py_BEGIN_CRITICAL_SECTION(self);
     if (field->size == 1) {
         *(uint8_t *)at = (uint8_t)wide;
     }
     else if (field->size == 2) {
         memcpy(at, &wide, sizeof wide);
     }
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
 static PyObject *
 header_get_src(PyObject *self, void *Py_UNUSED(closure))
 {
-    const ipv4b_iphdr *h = &((ipv4b_header_object *)self)->value;
+    ipv4b_iphdr h = ipv4b_header_value(self);
 
-    return h->has_src ? ipv4b_addr_str(h->src) : Py_NewRef(Py_None);
+    return h.has_src ? ipv4b_addr_str(h.src) : Py_NewRef(Py_None);
 }
 
 static PyObject *
 header_get_dst(PyObject *self, void *Py_UNUSED(closure))
 {
-    const ipv4b_iphdr *h = &((ipv4b_header_object *)self)->value;
+    ipv4b_iphdr h = ipv4b_header_value(self);
 
-    return h->has_dst ? ipv4b_addr_str(h->dst) : Py_NewRef(Py_None);
+    return h.has_dst ? ipv4b_addr_str(h.dst) : Py_NewRef(Py_None);
 }
 
 static int
 set_addr(PyObject *self, PyObject *value, const char *field, struct in_addr *addr, bool *has)
 {
-    ipv4b_state *state;
+    struct in_addr parsed = {0};
 
     if (ipv4b_check_set(value, field) < 0) {
         return -1;
     }
-    if (value == Py_None) {
-        *has = false;
-        return 0;
+    if (value != Py_None) {
+        ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+        if (state == NULL || ipv4b_addr_parse(state, value, field, &parsed) < 0) {
+            return -1;
+        }
     }
-    state = ipv4b_state_of(Py_TYPE(self));
-    if (state == NULL || ipv4b_addr_parse(state, value, field, addr) < 0) {
-        return -1;
-    }
-    *has = true;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    *addr = parsed;
+    *has = value != Py_None;
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -107,9 +124,9 @@ header_set_dst(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 header_get_options(PyObject *self, void *Py_UNUSED(closure))
 {
-    const ipv4b_iphdr *h = &((ipv4b_header_object *)self)->value;
+    ipv4b_iphdr h = ipv4b_header_value(self);
 
-    return PyBytes_FromStringAndSize((const char *)h->options, h->options_len);
+    return PyBytes_FromStringAndSize((const char *)h.options, h.options_len);
 }
 
 static int
@@ -128,10 +145,12 @@ header_set_options(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
         PyBuffer_Release(&view);
         return -1;
     }
+    Py_BEGIN_CRITICAL_SECTION(self);
     memset(h->options, 0, sizeof h->options);
     memcpy(h->options, view.buf, (size_t)view.len);
     h->options_len = (uint8_t)view.len;
     h->len = (uint8_t)(IPV4B_HEADER_LEN + view.len);
+    Py_END_CRITICAL_SECTION();
     PyBuffer_Release(&view);
     return 0;
 }
@@ -170,7 +189,8 @@ static PyGetSetDef header_getset[] = {
 
 enum { HEADER_FIELDS = sizeof header_getset / sizeof header_getset[0] - 1 };
 
-static const ipv4b_record header_record = {header_getset, HEADER_FIELDS};
+static const ipv4b_record header_record = {
+    header_getset, HEADER_FIELDS, offsetof(ipv4b_header_object, value), sizeof(ipv4b_iphdr)};
 
 static PyObject *
 header_create(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -223,7 +243,8 @@ static PyObject *
 header_marshal(PyObject *self, PyObject *Py_UNUSED(unused))
 {
     unsigned char buf[IPV4B_HEADER_LEN + IPV4B_OPTIONS_MAX];
-    int len = ipv4b_iphdr_marshal(&((ipv4b_header_object *)self)->value, buf, sizeof buf);
+    ipv4b_iphdr h = ipv4b_header_value(self);
+    int len = ipv4b_iphdr_marshal(&h, buf, sizeof buf);
 
     if (len < 0) {
         ipv4b_header_raise_marshal(len, "");
@@ -256,8 +277,11 @@ raise_parse(int err, const unsigned char *b, Py_ssize_t len)
 static int
 parse_bytes(PyObject *self, const void *bytes, size_t len)
 {
-    int r = ipv4b_iphdr_parse(&((ipv4b_header_object *)self)->value, bytes, len);
+    int r;
 
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = ipv4b_iphdr_parse(&((ipv4b_header_object *)self)->value, bytes, len);
+    Py_END_CRITICAL_SECTION();
     if (r < 0) {
         raise_parse(r, bytes, (Py_ssize_t)len);
         return -1;
@@ -309,26 +333,28 @@ header_parse(PyObject *self, PyObject *b)
 static PyObject *
 header_values(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return ipv4b_record_values(&header_record, self);
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+
+    return state == NULL ? NULL : ipv4b_record_values(&header_record, state->header_type, self);
 }
 
 static PyObject *
 header_str(PyObject *self)
 {
-    const ipv4b_iphdr *h = &((ipv4b_header_object *)self)->value;
+    ipv4b_iphdr h = ipv4b_header_value(self);
     char src[INET_ADDRSTRLEN] = "<nil>";
     char dst[INET_ADDRSTRLEN] = "<nil>";
 
-    if (h->has_src) {
-        (void)ipv4b_addr_text(h->src, src);
+    if (h.has_src) {
+        (void)ipv4b_addr_text(h.src, src);
     }
-    if (h->has_dst) {
-        (void)ipv4b_addr_text(h->dst, dst);
+    if (h.has_dst) {
+        (void)ipv4b_addr_text(h.dst, dst);
     }
     return PyUnicode_FromFormat("ver=4 hdrlen=%d tos=0x%x totallen=%d id=0x%x flags=0x%x "
                                 "fragoff=0x%x ttl=%d proto=%d cksum=0x%x src=%s dst=%s",
-                                h->len, h->tos, h->total_len, h->id, h->flags, h->frag_off, h->ttl,
-                                h->protocol, h->checksum, src, dst);
+                                h.len, h.tos, h.total_len, h.id, h.flags, h.frag_off, h.ttl,
+                                h.protocol, h.checksum, src, dst);
 }
 
 static PyObject *

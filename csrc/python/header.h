@@ -1,7 +1,7 @@
 /* header.h - the type Header, a Python view of core's ipv4b_iphdr, and the functions parse_header
  * and checksum.
  *
- * Locking: the GIL; no call on a Header releases it.
+ * Locking: the object's lock, whenever `value` is copied or changed: it is read from a copy.
  */
 #ifndef IPV4B_HEADER_H
 #define IPV4B_HEADER_H
@@ -16,6 +16,9 @@ typedef struct {
 } ipv4b_header_object;
 
 extern PyType_Spec ipv4b_header_spec;
+
+/* What a Header holds at this moment. */
+ipv4b_iphdr ipv4b_header_value(PyObject *self);
 
 /* A new Header from the start of a packet, or NULL with an exception. */
 PyObject *ipv4b_header_from(ipv4b_state *state, const void *bytes, size_t len);

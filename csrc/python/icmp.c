@@ -2,12 +2,19 @@
 #include "icmp.h"
 
 #include "args.h"
+#include "locks.h"
 #include "sockopt.h"
 
 typedef struct {
     PyObject_HEAD
     uint32_t blocked; /* a bit for each of the types 0 to 31, as the kernel has it */
 } icmpfilter_object;
+
+static uint32_t
+blocked_types(PyObject *self)
+{
+    return IPV4B_LOAD_RELAXED(((icmpfilter_object *)self)->blocked);
+}
 
 /* The kernel looks at types up to 31 only, and lets all others pass (icmp_filter,
  * net/ipv4/raw.c). */
@@ -62,7 +69,7 @@ icmpfilter_accept(PyObject *self, PyObject *type)
     if (type_parse(type, &bit) < 0) {
         return NULL;
     }
-    ((icmpfilter_object *)self)->blocked &= ~bit;
+    (void)__atomic_and_fetch(&((icmpfilter_object *)self)->blocked, ~bit, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 
@@ -77,7 +84,7 @@ icmpfilter_block(PyObject *self, PyObject *type)
     if (type_parse(type, &bit) < 0) {
         return NULL;
     }
-    ((icmpfilter_object *)self)->blocked |= bit;
+    (void)__atomic_or_fetch(&((icmpfilter_object *)self)->blocked, bit, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 
@@ -92,7 +99,7 @@ icmpfilter_set_all(PyObject *self, PyObject *block)
     if (all < 0) {
         return NULL;
     }
-    ((icmpfilter_object *)self)->blocked = all ? UINT32_MAX : 0;
+    IPV4B_STORE_RELAXED(((icmpfilter_object *)self)->blocked, all ? UINT32_MAX : 0);
     Py_RETURN_NONE;
 }
 
@@ -107,26 +114,26 @@ icmpfilter_will_block(PyObject *self, PyObject *type)
     if (type_parse(type, &bit) < 0) {
         return NULL;
     }
-    return PyBool_FromLong((((icmpfilter_object *)self)->blocked & bit) != 0);
+    return PyBool_FromLong((blocked_types(self) & bit) != 0);
 }
 
 static PyObject *
 icmpfilter_get_blocked(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(((icmpfilter_object *)self)->blocked);
+    return PyLong_FromUnsignedLong(blocked_types(self));
 }
 
 static PyObject *
 icmpfilter_newargs(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return Py_BuildValue("(k)", (unsigned long)((icmpfilter_object *)self)->blocked);
+    return Py_BuildValue("(k)", (unsigned long)blocked_types(self));
 }
 
 static PyObject *
 icmpfilter_repr(PyObject *self)
 {
     return PyUnicode_FromFormat("%s(0x%x)", ipv4b_type_name(Py_TYPE(self)),
-                                (unsigned int)((icmpfilter_object *)self)->blocked);
+                                (unsigned int)blocked_types(self));
 }
 
 static PyObject *
@@ -140,8 +147,7 @@ icmpfilter_richcompare(PyObject *self, PyObject *other, int op)
     if ((op != Py_EQ && op != Py_NE) || !PyObject_TypeCheck(other, state->icmpfilter_type)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    return PyBool_FromLong((((icmpfilter_object *)self)->blocked ==
-                            ((icmpfilter_object *)other)->blocked) == (op == Py_EQ));
+    return PyBool_FromLong((blocked_types(self) == blocked_types(other)) == (op == Py_EQ));
 }
 
 static PyMethodDef icmpfilter_methods[] = {
@@ -217,7 +223,7 @@ ipv4b_icmp_filter_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
                      Py_TYPE(value)->tp_name);
         return -1;
     }
-    blocked = ((icmpfilter_object *)value)->blocked;
+    blocked = blocked_types(value);
     return ipv4b_setsockopt(self, "icmp_filter", IPV4B_SOL_RAW, IPV4B_ICMP_FILTER, &blocked,
                             sizeof blocked);
 }

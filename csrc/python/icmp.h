@@ -1,6 +1,6 @@
 /* icmp.h - the type ICMPFilter: which ICMP types a raw socket is spared (raw(7)).
  *
- * Locking: the GIL.
+ * Locking: none; a filter is one word, which is read and changed in one step.
  */
 #ifndef IPV4B_ICMP_H
 #define IPV4B_ICMP_H

@@ -21,6 +21,17 @@
 #define Py_END_CRITICAL_SECTION2() }
 #endif
 
+/* A lock for what is no object's, for a few instructions; nothing with the GIL. */
+#ifdef Py_GIL_DISABLED
+typedef PyMutex ipv4b_lock;
+#define ipv4b_lock_acquire(lock) PyMutex_Lock(lock)
+#define ipv4b_lock_release(lock) PyMutex_Unlock(lock)
+#else
+typedef char ipv4b_lock;
+#define ipv4b_lock_acquire(lock) ((void)(lock))
+#define ipv4b_lock_release(lock) ((void)(lock))
+#endif
+
 #define IPV4B_STORE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define IPV4B_LOAD_RELAXED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 

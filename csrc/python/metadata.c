@@ -2,24 +2,33 @@
  * rule. */
 #include "metadata.h"
 
+#include "addr.h"
 #include "args.h"
 #include "buffers.h"
 #include "control.h"
 #include "gro.h"
+#include "locks.h"
 #include "message.h"
 
-/* Parses what the last read put into oob. Returns how many bytes there were, 0 for none; or -1 with
+/* Parses what the last read put into oob; peer becomes where it came from, of no family for an
+ * unknown one. Returns how many bytes of control data there were, 0 for none; or -1 with
  * ValueError. */
 static Py_ssize_t
-parse_oob(const ipv4b_message_object *m, ipv4b_ancillary *out)
+parse_oob(ipv4b_message_object *m, ipv4b_ancillary *out, struct sockaddr_in *peer)
 {
-    size_t size = (size_t)m->header.msg_controllen;
-    size_t nn = m->nn < size ? m->nn : size;
-    size_t where;
+    size_t size, nn, where;
     int r;
 
     memset(out, 0, sizeof *out);
+    memset(peer, 0, sizeof *peer);
+    Py_BEGIN_CRITICAL_SECTION(m);
+    size = (size_t)m->header.msg_controllen;
+    nn = m->nn < size ? m->nn : size;
     r = ipv4b_ancillary_parse(out, m->header.msg_control, nn, &where);
+    if (m->header.msg_namelen == sizeof *peer) {
+        *peer = m->name;
+    }
+    Py_END_CRITICAL_SECTION();
     if (r < 0) {
         ipv4b_control_raise(r, where, "oob");
         return -1;
@@ -40,10 +49,10 @@ ipv4b_message_control(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
 {
     static const char *const names[] = {"into", NULL};
     static const ipv4b_signature signature = {"control_message", names, 0};
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
     ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
     ipv4b_control_object *control;
     ipv4b_ancillary value;
+    struct sockaddr_in peer;
     PyObject *into = NULL;
     Py_ssize_t nn;
 
@@ -55,21 +64,23 @@ ipv4b_message_control(PyObject *self, PyObject *const *args, Py_ssize_t nargs, P
                      Py_TYPE(into)->tp_name);
         return NULL;
     }
-    nn = parse_oob(m, &value);
+    nn = parse_oob((ipv4b_message_object *)self, &value, &peer);
     if (nn < 0) {
         return NULL;
     }
     if (nn == 0) {
         Py_RETURN_NONE;
     }
-    if (m->header.msg_namelen == sizeof m->name) {
-        value.src = m->name.sin_addr;
+    if (peer.sin_family == AF_INET) {
+        value.src = peer.sin_addr;
         value.present |= IPV4B_CM_SRC;
     }
     control = into == NULL || into == Py_None ? ipv4b_control_new(state)
                                               : (ipv4b_control_object *)Py_NewRef(into);
     if (control != NULL) {
+        Py_BEGIN_CRITICAL_SECTION(control);
         control->value = value;
+        Py_END_CRITICAL_SECTION();
     }
     return (PyObject *)control;
 }
@@ -86,17 +97,17 @@ const char ipv4b_message_reply_doc[] =
 PyObject *
 ipv4b_message_reply(PyObject *self, PyObject *data)
 {
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
     ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+    struct sockaddr_in peer;
     unsigned char control[IPV4B_ANCILLARY_MAX];
     ipv4b_ancillary received, answer = {.present = 0};
     PyObject *reply, *addr = NULL, *oob = NULL;
     int len;
 
-    if (state == NULL || parse_oob(m, &received) < 0) {
+    if (state == NULL || parse_oob((ipv4b_message_object *)self, &received, &peer) < 0) {
         return NULL;
     }
-    if (m->header.msg_namelen != sizeof m->name) {
+    if (peer.sin_family != AF_INET) {
         PyErr_SetString(PyExc_ValueError, "addr: a message without a peer has no reply");
         return NULL;
     }
@@ -106,7 +117,7 @@ ipv4b_message_reply(PyObject *self, PyObject *data)
         answer.ifindex = received.ifindex;
     }
     len = ipv4b_ancillary_marshal(&answer, control, sizeof control);
-    addr = PyObject_GetAttrString(self, "addr");
+    addr = ipv4b_endpoint_cached(state, &peer);
     oob = len == 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)control, len);
     reply =
         addr == NULL || oob == NULL
@@ -127,13 +138,13 @@ const char ipv4b_message_segments_doc[] =
 PyObject *
 ipv4b_message_segments(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
     PyObject *view = ipv4b_message_view(self, NULL);
     ipv4b_ancillary received;
+    struct sockaddr_in peer;
     PyObject *list;
     size_t total, size, at = 0;
 
-    if (view == NULL || parse_oob(m, &received) < 0) {
+    if (view == NULL || parse_oob((ipv4b_message_object *)self, &received, &peer) < 0) {
         Py_XDECREF(view);
         return NULL;
     }

@@ -1,7 +1,7 @@
 /* metadata.h - what a received message's control data is good for: the methods control_message,
  * reply and segments.
  *
- * Locking: see message.h.
+ * Locking: the message's lock while its control data is read; see message.h.
  */
 #ifndef IPV4B_METADATA_H
 #define IPV4B_METADATA_H

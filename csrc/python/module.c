@@ -1,7 +1,7 @@
 /* module.c - the module ipv4batch._ipv4batch: its functions, its types and its state (PEP 489, PEP
  * 630).
  *
- * Locking: the import lock while it is executed; the GIL afterwards.
+ * Locking: the import lock while it is executed; what it made is only read afterwards.
  */
 #include "state.h"
 
@@ -111,13 +111,13 @@ register_at_fork(PyObject *counter)
 }
 
 /* The interpreter's one counter of forks, for all modules that it makes: what is registered with os
- * stays there. New, or NULL. */
+ * stays there, and so does the counter in the interpreter's dict. New, or NULL. */
 static PyObject *
 fork_counter(void)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()); /* borrowed */
     PyObject *key = dict == NULL ? NULL : PyUnicode_FromString(fork_counter_name);
-    PyObject *counter = key == NULL ? NULL : PyDict_GetItemWithError(dict, key);
+    PyObject *counter = key == NULL ? NULL : PyDict_GetItemWithError(dict, key); /* borrowed */
     unsigned int *forks;
 
     if (counter != NULL || PyErr_Occurred() || key == NULL) {
@@ -130,15 +130,8 @@ fork_counter(void)
     if (counter == NULL) {
         PyMem_Free(forks);
     }
-    else if (PyDict_SetItem(dict, key, counter) < 0) {
-        Py_CLEAR(counter);
-    }
-    else if (register_at_fork(counter) < 0) {
-        PyObject *type, *value, *traceback;
-
-        PyErr_Fetch(&type, &value, &traceback);
-        (void)PyDict_DelItem(dict, key);
-        PyErr_Restore(type, value, traceback);
+    /* Registered first: what is found in the dict counts. */
+    else if (register_at_fork(counter) < 0 || PyDict_SetItem(dict, key, counter) < 0) {
         Py_CLEAR(counter);
     }
     Py_DECREF(key);

@@ -6,6 +6,7 @@
 
 #include "addr.h"
 #include "args.h"
+#include "locks.h"
 #include "sockopt.h"
 
 /* A name -> its index; 0 if no interface has it. Returns 0, or -1 with ValueError. */
@@ -85,7 +86,7 @@ PyObject *
 ipv4b_multicast_interface_get(PyObject *op, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    unsigned int index = self->multicast_ifindex;
+    unsigned int index = IPV4B_LOAD_RELAXED(self->multicast_ifindex);
     struct in_addr addr = {0};
     socklen_t len = sizeof addr;
 
@@ -110,18 +111,21 @@ ipv4b_multicast_interface_set(PyObject *op, PyObject *value, void *Py_UNUSED(clo
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     struct ip_mreqn request = {.imr_ifindex = 0};
     unsigned int index;
+    int r;
 
     if (ipv4b_check_set(value, "multicast_interface") < 0 ||
         interface_parse(self, "multicast_interface", value, &index) < 0) {
         return -1;
     }
     request.imr_ifindex = (int)index;
-    if (ipv4b_setsockopt(self, "multicast_interface", IPPROTO_IP, IP_MULTICAST_IF, &request,
-                         sizeof request) < 0) {
-        return -1;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = ipv4b_setsockopt_locked(self, "multicast_interface", IPPROTO_IP, IP_MULTICAST_IF, &request,
+                                sizeof request);
+    if (r == 0) {
+        IPV4B_STORE_RELAXED(self->multicast_ifindex, index);
     }
-    self->multicast_ifindex = index;
-    return 0;
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 /* An address argument of a membership call in the form that the kernel wants. Returns 0, or -1 with

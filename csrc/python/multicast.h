@@ -1,7 +1,7 @@
 /* multicast.h - interfaces, the interface of outgoing multicast, and membership of groups (RFC
  * 3678).
  *
- * Locking: the GIL; these system calls do not wait.
+ * Locking: see sockopt.h.
  */
 #ifndef IPV4B_MULTICAST_H
 #define IPV4B_MULTICAST_H

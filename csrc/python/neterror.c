@@ -5,6 +5,7 @@
 #include "args.h"
 #include "conn.h"
 #include "errqueue.h"
+#include "locks.h"
 #include "sockopt.h"
 
 static PyStructSequence_Field queued_error_fields[] = {
@@ -29,21 +30,25 @@ PyStructSequence_Desc ipv4b_queued_error_desc = {
 PyObject *
 ipv4b_recv_errors_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((ipv4b_conn_object *)self)->recv_errors);
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->recv_errors));
 }
 
 int
 ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on;
+    int on, r;
 
-    if (ipv4b_check_set(value, "recv_errors") < 0 || (on = PyObject_IsTrue(value)) < 0 ||
-        ipv4b_setsockopt(self, "recv_errors", IPPROTO_IP, IPV4B_IP_RECVERR, &on, sizeof on) < 0) {
+    if (ipv4b_check_set(value, "recv_errors") < 0 || (on = PyObject_IsTrue(value)) < 0) {
         return -1;
     }
-    self->recv_errors = on;
-    return 0;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = ipv4b_setsockopt_locked(self, "recv_errors", IPPROTO_IP, IPV4B_IP_RECVERR, &on, sizeof on);
+    if (r == 0) {
+        IPV4B_STORE_RELAXED(self->recv_errors, on != 0);
+    }
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 static int

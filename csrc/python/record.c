@@ -1,6 +1,8 @@
 /* record.c - see record.h. */
 #include "record.h"
 
+#include "locks.h"
+
 PyObject *
 ipv4b_record_fill(const ipv4b_record *record, PyObject *self, PyObject *const *values)
 {
@@ -14,13 +16,28 @@ ipv4b_record_fill(const ipv4b_record *record, PyObject *self, PyObject *const *v
     return self;
 }
 
-PyObject *
-ipv4b_record_values(const ipv4b_record *record, PyObject *self)
+/* A new object of `type` with the value that self has now. */
+static PyObject *
+record_copy(const ipv4b_record *record, PyTypeObject *type, PyObject *self)
 {
-    PyObject *values = PyTuple_New(record->count);
+    PyObject *copy = type->tp_alloc(type, 0);
+
+    if (copy != NULL) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        memcpy((char *)copy + record->offset, (char *)self + record->offset, record->size);
+        Py_END_CRITICAL_SECTION();
+    }
+    return copy;
+}
+
+PyObject *
+ipv4b_record_values(const ipv4b_record *record, PyTypeObject *type, PyObject *self)
+{
+    PyObject *copy = record_copy(record, type, self);
+    PyObject *values = copy == NULL ? NULL : PyTuple_New(record->count);
 
     for (int i = 0; values != NULL && i < record->count; i++) {
-        PyObject *value = record->fields[i].get(self, record->fields[i].closure);
+        PyObject *value = record->fields[i].get(copy, record->fields[i].closure);
 
         if (value == NULL) {
             Py_CLEAR(values);
@@ -29,6 +46,7 @@ ipv4b_record_values(const ipv4b_record *record, PyObject *self)
             PyTuple_SET_ITEM(values, i, value);
         }
     }
+    Py_XDECREF(copy);
     return values;
 }
 
@@ -44,8 +62,8 @@ PyObject *
 ipv4b_record_repr(const ipv4b_record *record, PyTypeObject *type, PyObject *self)
 {
     PyObject *fresh = PyObject_CallNoArgs((PyObject *)type);
-    PyObject *initial = fresh == NULL ? NULL : ipv4b_record_values(record, fresh);
-    PyObject *values = initial == NULL ? NULL : ipv4b_record_values(record, self);
+    PyObject *initial = fresh == NULL ? NULL : ipv4b_record_values(record, type, fresh);
+    PyObject *values = initial == NULL ? NULL : ipv4b_record_values(record, type, self);
     PyObject *repr =
         values == NULL ? NULL : PyUnicode_FromFormat("%s(", ipv4b_type_name(Py_TYPE(self)));
     const char *separator = "";
@@ -77,8 +95,8 @@ ipv4b_record_compare(const ipv4b_record *record, PyTypeObject *type, PyObject *s
     if ((op != Py_EQ && op != Py_NE) || !PyObject_TypeCheck(other, type)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    a = ipv4b_record_values(record, self);
-    b = ipv4b_record_values(record, other);
+    a = ipv4b_record_values(record, type, self);
+    b = ipv4b_record_values(record, type, other);
     if (a != NULL && b != NULL) {
         result = PyObject_RichCompare(a, b, op);
     }

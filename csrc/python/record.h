@@ -1,7 +1,8 @@
 /* record.h - what value types share: Header and ControlMessage are described by their table of
  * attributes, one for each parameter of the constructor and in the same order.
  *
- * Locking: the GIL.
+ * Locking: values, repr and comparison copy the object's value while they hold its lock, and so tell
+ * of one moment.
  */
 #ifndef IPV4B_RECORD_H
 #define IPV4B_RECORD_H
@@ -11,6 +12,8 @@
 typedef struct {
     PyGetSetDef *fields;
     int count;
+    size_t offset; /* the C struct inside the object that holds all values, and no object */
+    size_t size;
 } ipv4b_record;
 
 /* Sets each attribute that has a value (BORROWED, NULL for none), from the last to the first.
@@ -18,7 +21,7 @@ typedef struct {
 PyObject *ipv4b_record_fill(const ipv4b_record *record, PyObject *self, PyObject *const *values);
 
 /* The attributes' values as a new tuple: what copy and pickle hand to __new__. */
-PyObject *ipv4b_record_values(const ipv4b_record *record, PyObject *self);
+PyObject *ipv4b_record_values(const ipv4b_record *record, PyTypeObject *type, PyObject *self);
 
 /* "Name(attribute=value, ...)" with the attributes that are true or not as in a new object of
  * `type`, so that the text makes an equal object. */

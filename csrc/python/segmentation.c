@@ -7,6 +7,7 @@
 #include "ancillary.h"
 #include "args.h"
 #include "errors.h"
+#include "locks.h"
 #include "sockopt.h"
 
 int
@@ -21,7 +22,8 @@ ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned i
         return -1;
     }
     r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
-    self->control_flags = r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags;
+    IPV4B_STORE_RELAXED(self->control_flags,
+                        r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags);
     if (r == -ENOPROTOOPT && IPV4B_UDP_GRO < 0) {
         PyErr_Format(PyExc_NotImplementedError, "%s: this platform has not all of flags 0x%x",
                      operation, flags | coalesce);
@@ -33,7 +35,7 @@ ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned i
 PyObject *
 ipv4b_gso_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((ipv4b_conn_object *)self)->gso);
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gso));
 }
 
 int
@@ -52,23 +54,24 @@ ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     if (on && ipv4b_getsockopt(self, "gso", IPPROTO_UDP, IPV4B_UDP_SEGMENT, &unused, &len) < 0) {
         return -1;
     }
-    self->gso = on;
-    self->gso_error = 0;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    IPV4B_STORE_RELAXED(self->gso, on != 0);
+    IPV4B_STORE_RELAXED(self->gso_error, 0);
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
 PyObject *
 ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
 {
-    const ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-
+    int number = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)op)->gso_error);
     PyObject *what, *error;
 
-    if (self->gso_error == 0) {
+    if (number == 0) {
         Py_RETURN_NONE;
     }
     what = PyUnicode_FromString("UDP_SEGMENT");
-    error = what == NULL ? NULL : ipv4b_os_error(self->gso_error, NULL, what);
+    error = what == NULL ? NULL : ipv4b_os_error(number, NULL, what);
     Py_XDECREF(what);
     return error;
 }
@@ -76,56 +79,91 @@ ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
 PyObject *
 ipv4b_gro_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((ipv4b_conn_object *)self)->gro);
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gro));
 }
 
-int
-ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+/* With the connection's lock: reads that begin now go through the queue, or no longer have to.
+ * Returns 0, or -1 with OSError or MemoryError. */
+static int
+gro_switch(ipv4b_conn_object *self, bool on)
 {
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on;
-
-    if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0 ||
-        ipv4b_conn_fileno(self, "gro") < 0) {
+    if (ipv4b_conn_fileno(self, "gro") < 0) {
         return -1;
     }
-    if (!on) {
-        self->gro = false;
-        return 0;
-    }
-    if (self->queue == NULL) {
+    if (on && self->queue == NULL) {
         self->queue = ipv4b_gro_new();
         if (self->queue == NULL) {
             PyErr_NoMemory();
             return -1;
         }
     }
-    /* Reads that begin now go through the queue. Those that are past that point are not waiting,
-     * and are let out before the first coalesced datagram can come, which would not fit into a
-     * message. */
-    self->gro = true;
-    while (self->plain_reads > 0) {
+    IPV4B_STORE_RELAXED(self->gro, on);
+    return 0;
+}
+
+/* Those that are past that point are not waiting, and are let out before the first coalesced
+ * datagram can come, which would not fit into a message. Returns 0, or -1 with a signal handler's
+ * exception. */
+static int
+gro_wait_for_plain_reads(ipv4b_conn_object *self)
+{
+    int plain_reads;
+
+    for (;;) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        plain_reads = self->plain_reads;
+        Py_END_CRITICAL_SECTION();
+        if (plain_reads == 0) {
+            return 0;
+        }
         Py_BEGIN_ALLOW_THREADS(void)
         sched_yield();
         Py_END_ALLOW_THREADS
         if (PyErr_CheckSignals() < 0) {
-            self->gro = false;
             return -1;
         }
     }
-    if (ipv4b_request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true) < 0) {
-        self->gro = false;
+}
+
+int
+ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int on, r;
+
+    if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0) {
         return -1;
     }
-    self->coalescing = true;
-    return 0;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = gro_switch(self, on != 0);
+    Py_END_CRITICAL_SECTION();
+    if (r < 0 || !on) {
+        return r;
+    }
+    r = gro_wait_for_plain_reads(self);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (r == 0) {
+        r = ipv4b_request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true);
+    }
+    if (r == 0) {
+        self->coalescing = true;
+    }
+    else {
+        IPV4B_STORE_RELAXED(self->gro, false);
+    }
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 PyObject *
 ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    size_t pending;
 
     ipv4b_conn_check_fork(self);
-    return PyLong_FromSize_t(self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
+    Py_BEGIN_CRITICAL_SECTION(self);
+    pending = self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue);
+    Py_END_CRITICAL_SECTION();
+    return PyLong_FromSize_t(pending);
 }

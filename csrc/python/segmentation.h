@@ -1,7 +1,7 @@
 /* segmentation.h - offload as attributes of a connection: gso, gso_error, gro, pending; and what
  * the kernel was asked to deliver, which shares an option with gro.
  *
- * Locking: the GIL; see conn.h.
+ * Locking: the connection's lock for every change; see conn.h.
  */
 #ifndef IPV4B_SEGMENTATION_H
 #define IPV4B_SEGMENTATION_H
@@ -15,7 +15,7 @@ PyObject *ipv4b_gro_get(PyObject *self, void *closure);
 int ipv4b_gro_set(PyObject *self, PyObject *value, void *closure);
 PyObject *ipv4b_pending_get(PyObject *self, void *closure);
 
-/* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew, and
+/* For callers that hold the connection's lock. Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew, and
  * coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
  * NotImplementedError or OSError, and control_flags saying what is on. */
 int ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,

@@ -2,6 +2,7 @@
 #include "sockopt.h"
 
 #include "args.h"
+#include "locks.h"
 
 const ipv4b_sockopt ipv4b_opt_tos = {"tos", IPPROTO_IP, IP_TOS, 0, 255, false};
 const ipv4b_sockopt ipv4b_opt_ttl = {"ttl", IPPROTO_IP, IP_TTL, 1, 255, false};
@@ -30,18 +31,33 @@ int
 ipv4b_getsockopt(ipv4b_conn_object *self, const char *operation, int level, int option, void *value,
                  socklen_t *len)
 {
-    int fd = option_fileno(self, operation, option);
+    int fd, r = -1;
 
-    if (fd < 0) {
-        return -1;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = option_fileno(self, operation, option);
+    if (fd >= 0) {
+        r = getsockopt(fd, level, option, value, len) < 0 ? ipv4b_conn_raise(self, operation, errno)
+                                                          : 0;
     }
-    return getsockopt(fd, level, option, value, len) < 0 ? ipv4b_conn_raise(self, operation, errno)
-                                                         : 0;
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 int
 ipv4b_setsockopt(ipv4b_conn_object *self, const char *operation, int level, int option,
                  const void *value, size_t len)
+{
+    int r;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = ipv4b_setsockopt_locked(self, operation, level, option, value, len);
+    Py_END_CRITICAL_SECTION();
+    return r;
+}
+
+int
+ipv4b_setsockopt_locked(ipv4b_conn_object *self, const char *operation, int level, int option,
+                        const void *value, size_t len)
 {
     int fd = option_fileno(self, operation, option);
 

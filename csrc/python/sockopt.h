@@ -1,6 +1,7 @@
 /* sockopt.h - socket options as attributes, and the errors of getsockopt and setsockopt.
  *
- * Locking: the GIL; these system calls do not wait.
+ * Locking: the connection's lock from the look-up of the descriptor to the end of the system call,
+ * which does not wait: close() cannot come in between and give the number to another file.
  */
 #ifndef IPV4B_SOCKOPT_H
 #define IPV4B_SOCKOPT_H
@@ -28,10 +29,13 @@ PyObject *ipv4b_sockopt_get(PyObject *self, void *option);
 int ipv4b_sockopt_set(PyObject *self, PyObject *value, void *option);
 
 /* The system calls with errors that name `operation`. Return 0, or -1 with NotImplementedError for
- * a negative option, or OSError. */
+ * a negative option, or OSError. The last is for callers that hold the connection's lock, to
+ * remember what they set. */
 int ipv4b_getsockopt(ipv4b_conn_object *self, const char *operation, int level, int option,
                      void *value, socklen_t *len);
 int ipv4b_setsockopt(ipv4b_conn_object *self, const char *operation, int level, int option,
                      const void *value, size_t len);
+int ipv4b_setsockopt_locked(ipv4b_conn_object *self, const char *operation, int level, int option,
+                            const void *value, size_t len);
 
 #endif
