@@ -11,11 +11,15 @@ ipv4b_scratch_reserve(ipv4b_scratch *s, size_t n)
     if (n > SIZE_MAX / sizeof *s->slots) {
         return -ENOMEM;
     }
-    s->slots = malloc(n * sizeof *s->slots);
+    s->slots = calloc(n, sizeof *s->slots);
+    s->names = calloc(n, sizeof *s->names);
     s->owners = malloc(n * sizeof *s->owners);
-    if (s->slots == NULL || s->owners == NULL) {
+    if (s->slots == NULL || s->names == NULL || s->owners == NULL) {
         ipv4b_scratch_free(s);
         return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->slots[i].msg_hdr.msg_name = &s->names[i];
     }
     s->capacity = n;
     return 0;
@@ -25,8 +29,10 @@ void
 ipv4b_scratch_free(ipv4b_scratch *s)
 {
     free(s->slots);
+    free(s->names);
     free(s->owners);
     s->slots = NULL;
+    s->names = NULL;
     s->owners = NULL;
     s->capacity = 0;
 }

@@ -8,12 +8,13 @@
 
 #include "sysdep.h"
 
-/* Flat arrays of the same capacity: slots[i] is what the kernel gets of owners[i]. The owners are
- * opaque here; they are what the caller holds while the kernel may use the memory behind the
- * slots. */
+/* Flat arrays of the same capacity: slots[i] is what the kernel gets of owners[i], and its name starts
+ * as names[i], where a read has the peer's address put. The owners are opaque here; they are what the
+ * caller holds while the kernel may use the memory behind the slots. */
 typedef struct {
     size_t capacity;
     ipv4b_slot *slots;
+    struct sockaddr_in *names;
     void **owners;
 } ipv4b_scratch;
 

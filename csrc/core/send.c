@@ -67,6 +67,9 @@ ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
     int tries = 0;
 
     s->error = s->refused = s->late = 0;
+    if (!s->gso && !s->recv_errors) {
+        return ipv4b_mmsg_send(fd, slots, n, flags, &s->error);
+    }
     while (done < n) {
         size_t taken;
 

@@ -22,8 +22,8 @@ parse_keyword(const ipv4b_signature *sig, PyObject *key, PyObject *value, Py_ssi
 }
 
 int
-ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames, PyObject **out)
+ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **out)
 {
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     Py_ssize_t most = 0;

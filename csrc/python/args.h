@@ -13,10 +13,21 @@ typedef struct {
     int required;
 } ipv4b_signature;
 
+int ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, PyObject **out);
+
 /* Sorts a vectorcall's arguments into out[], BORROWED, one for each name; a missing one stays as it
  * was. Returns 0, or -1 with TypeError. */
-int ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *kwnames, PyObject **out);
+static inline int
+ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames, PyObject **out)
+{
+    if (nargs == 1 && sig->required <= 1 && kwnames == NULL) {
+        out[0] = args[0]; /* the usual call */
+        return 0;
+    }
+    return ipv4b_parse_args_any(sig, args, nargs, kwnames, out);
+}
 
 /* Takes the buffer of a bytes-like object, which the caller releases. `field` names it in the error.
  * Returns 0, or -1 with TypeError or what the exporter raised. */

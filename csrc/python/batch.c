@@ -1,15 +1,16 @@
 /* batch.c - the batch engine: see batch.h for the locking rule.
  *
  * A call goes through four steps. ipv4b_gather pins every message of the list and fills the scratch
- * arrays, or raises with nothing changed (gather.c). The loop in connio.c makes the system call. A
- * settle function writes the results into the messages. ipv4b_gather_end takes the pins off.
- * Nothing after ipv4b_gather looks at the list again, so it does not matter what another thread
- * does to it.
+ * arrays, or raises with nothing changed (gather.c). The loop in connio.c makes the system call.
+ * ipv4b_gather_settle writes the results into the messages that were moved and takes their pins off,
+ * and ipv4b_gather_end those of the others. Nothing after ipv4b_gather looks at the list again, so it
+ * does not matter what another thread does to it.
  */
 #include "batch.h"
 
 #include "args.h"
 #include "gather.h"
+#include "locks.h"
 
 static int
 attempt_read(int fd, ipv4b_io *io)
@@ -29,39 +30,14 @@ attempt_write(int fd, ipv4b_io *io)
     return done == 0 ? -b->sender.error : (int)done;
 }
 
+/* After a write: `error` belongs to the first message that was not taken, where the kernel told. */
 static void
-settle_read(const ipv4b_batch *b, size_t done)
+note_refusals(const ipv4b_batch *b, int error)
 {
-    ipv4b_message_object **owners = (ipv4b_message_object **)b->scratch.owners;
-    const ipv4b_slot *slots = b->scratch.slots;
+    if (error != 0 && b->start < b->pinned) {
+        ipv4b_message_object *m = b->scratch.owners[b->start];
 
-    for (size_t i = 0; i < done; i++) {
-        ipv4b_message_object *m = owners[i];
-
-        m->n = slots[i].msg_len;
-        m->nn = (unsigned int)slots[i].msg_hdr.msg_controllen;
-        m->flags = slots[i].msg_hdr.msg_flags;
-        m->header.msg_namelen = slots[i].msg_hdr.msg_namelen;
-    }
-}
-
-/* `error` belongs to the first message that was not taken, where the kernel told. */
-static void
-settle_write(ipv4b_batch *b, size_t done, int error)
-{
-    ipv4b_message_object **owners = (ipv4b_message_object **)b->scratch.owners;
-    const ipv4b_slot *slots = b->scratch.slots;
-    size_t end = b->start + done;
-
-    for (size_t i = b->start; i < end; i++) {
-        owners[i]->n = slots[i].msg_len;
-        owners[i]->nn = (unsigned int)slots[i].msg_hdr.msg_controllen;
-        owners[i]->flags = 0;
-        owners[i]->error = 0;
-    }
-    b->start = end;
-    if (error != 0 && end < b->pinned) {
-        owners[end]->error = error;
+        IPV4B_STORE_RELAXED(m->error, error);
     }
     if (b->sender.refused != 0) {
         b->conn->gso = false;
@@ -82,14 +58,13 @@ move(ipv4b_batch *b, ipv4b_io *io)
     io->attempt = b->direction == IPV4B_READ ? attempt_read : attempt_write;
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
-    if (b->direction == IPV4B_READ) {
-        settle_read(b, done < 0 ? 0 : (size_t)done);
-        late = io->late;
+    if (done > 0) {
+        ipv4b_gather_settle(b, (size_t)done);
     }
-    else {
-        settle_write(b, done < 0 ? 0 : (size_t)done, done < 0 ? io->error : b->sender.error);
-        late = b->sender.late;
+    if (b->direction == IPV4B_WRITE) {
+        note_refusals(b, done < 0 ? io->error : b->sender.error);
     }
+    late = b->direction == IPV4B_READ ? io->late : b->sender.late;
     if (late != 0) {
         b->conn->late_error[b->direction] = late;
     }
@@ -164,7 +139,7 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
             b->conn->timeout == IPV4B_FOREVER ? IPV4B_FOREVER : ipv4b_now() + b->conn->timeout;
     }
     for (size_t i = 0; i < b->pinned; i++) {
-        ((ipv4b_message_object *)b->scratch.owners[i])->error = 0;
+        IPV4B_STORE_RELAXED(((ipv4b_message_object *)b->scratch.owners[i])->error, 0);
     }
     while (b->start < b->pinned) {
         Py_ssize_t done = move(b, io);
@@ -185,7 +160,7 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
         }
         else {
             PyErr_Clear();
-            b->start++;
+            ipv4b_gather_skip(b, 1);
             if (PyErr_CheckSignals() < 0) {
                 return annotate(b->start, written);
             }
@@ -196,10 +171,11 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
 
 typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
 
-/* Arguments are sorted out; this is a call from its first step to its last. */
+/* Arguments are sorted out; this is a call from its first step to its last, with the connection
+ * locked. */
 static PyObject *
-batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
-           PyObject *flags)
+batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
+             PyObject *flags)
 {
     ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
     ipv4b_io io = {.limit = -1};
@@ -218,12 +194,7 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
         }
         return NULL;
     }
-    if (!PySequence_Check(msgs)) {
-        PyErr_Format(PyExc_TypeError, "msgs: a sequence of Message is required, not %.100s",
-                     Py_TYPE(msgs)->tp_name);
-        return NULL;
-    }
-    list = PySequence_Fast(msgs, "msgs: a sequence of Message is required");
+    list = ipv4b_gather_list(msgs);
     if (list == NULL) {
         return NULL;
     }
@@ -250,6 +221,18 @@ batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject 
         return done < 0 ? NULL : PyLong_FromSsize_t(done);
     }
     return all;
+}
+
+static PyObject *
+batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
+           PyObject *flags)
+{
+    PyObject *result;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    result = batch_locked(self, direction, mode, msgs, flags);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 const char ipv4b_read_batch_doc[] =

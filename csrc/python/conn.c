@@ -174,7 +174,8 @@ ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int typ
                 Py_TYPE(sock)->tp_name);
             return -1;
         }
-        if (!PyCFunction_Check(self->fileno)) {
+        if (!PyCFunction_Check(self->fileno) ||
+            PyCFunction_GET_FLAGS(self->fileno) != METH_NOARGS) {
             Py_CLEAR(self->fileno);
         }
         self->sock = Py_NewRef(sock);
@@ -233,7 +234,8 @@ conn_dealloc(PyObject *op)
     }
     (void)conn_clear(op);
     ipv4b_conn_drop_waker(self);
-    ipv4b_scratch_free(&self->scratch);
+    ipv4b_scratch_free(&self->scratch[IPV4B_READ]);
+    ipv4b_scratch_free(&self->scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(&self->plan);
     ipv4b_gro_free(self->queue);
     type->tp_free(op);

@@ -48,7 +48,7 @@ typedef struct {
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
     int late_error[2];              /* an errno that came after a batch, for the next one; or 0 */
     ipv4b_waker *waker;             /* what those who wait now wait on, or NULL */
-    ipv4b_scratch scratch;          /* the arrays of the last call, for the next one */
+    ipv4b_scratch scratch[2];       /* the arrays of the last read and write, for the next one */
 } ipv4b_conn_object;
 
 extern PyType_Spec ipv4b_conn_spec;

@@ -3,6 +3,7 @@
 
 #include "cmsg.h"
 #include "control.h"
+#include "locks.h"
 
 /* Takes the connection's scratch if it is there and large enough; a call in another thread may have
  * it. */
@@ -11,8 +12,8 @@ scratch_take(ipv4b_batch *b, size_t n)
 {
     ipv4b_conn_object *conn = b->conn;
 
-    b->scratch = conn->scratch;
-    conn->scratch = (ipv4b_scratch){0};
+    b->scratch = conn->scratch[b->direction];
+    conn->scratch[b->direction] = (ipv4b_scratch){0};
     if (conn->gso) {
         b->sender.plan = conn->plan;
         conn->plan = (ipv4b_gso_plan){0};
@@ -30,8 +31,8 @@ scratch_return(ipv4b_batch *b)
 {
     ipv4b_conn_object *conn = b->conn;
 
-    if (conn->scratch.capacity == 0) {
-        conn->scratch = b->scratch;
+    if (conn->scratch[b->direction].capacity == 0) {
+        conn->scratch[b->direction] = b->scratch;
     }
     else {
         ipv4b_scratch_free(&b->scratch);
@@ -47,49 +48,68 @@ scratch_return(ipv4b_batch *b)
     }
 }
 
-/* Takes the pin off a message and gives the reference back, unless it is the last one. */
-static inline bool
-unpin(ipv4b_message_object *m, int pins)
+/* Lets the next `count` messages go: their pins, and the call's references. A last reference can only
+ * be ours if another thread has changed the list meanwhile; what runs then (a destructor of Python's)
+ * finds the messages behind it still in use. With `moved` they get the results of the system call
+ * first. Written once and compiled once for each case, like `fill` below. */
+static inline void
+finish(ipv4b_batch *b, size_t count, ipv4b_direction direction, bool moved)
 {
-    m->pins = pins;
-    if (Py_REFCNT((PyObject *)m) == 1) {
-        return false;
+    void **owners = b->scratch.owners;
+    const ipv4b_slot *slots = b->scratch.slots;
+    size_t end = b->start + count;
+
+    for (size_t i = b->start; i < end; i++) {
+        ipv4b_message_object *m = owners[i];
+
+        Py_BEGIN_CRITICAL_SECTION(m);
+        if (moved) {
+            IPV4B_STORE_RELAXED(m->n, slots[i].msg_len);
+            IPV4B_STORE_RELAXED(m->nn, (unsigned int)slots[i].msg_hdr.msg_controllen);
+        }
+        if (moved && direction == IPV4B_READ) {
+            IPV4B_STORE_RELAXED(m->flags, slots[i].msg_hdr.msg_flags);
+            m->name = *(const struct sockaddr_in *)slots[i].msg_hdr.msg_name;
+            m->header.msg_namelen = slots[i].msg_hdr.msg_namelen;
+        }
+        if (moved && direction == IPV4B_WRITE) {
+            IPV4B_STORE_RELAXED(m->flags, 0);
+            IPV4B_STORE_RELAXED(m->error, 0);
+        }
+        m->use -= direction == IPV4B_READ ? IPV4B_USE_READ : IPV4B_USE_WRITE;
+        Py_END_CRITICAL_SECTION();
+        Py_DECREF((PyObject *)m);
     }
-    Py_DECREF((PyObject *)m);
-    return true;
+    b->start = end;
+}
+
+void
+ipv4b_gather_settle(ipv4b_batch *b, size_t done)
+{
+    if (b->direction == IPV4B_READ) {
+        finish(b, done, IPV4B_READ, true);
+    }
+    else {
+        finish(b, done, IPV4B_WRITE, true);
+    }
+}
+
+void
+ipv4b_gather_skip(ipv4b_batch *b, size_t count)
+{
+    finish(b, count, b->direction, false);
 }
 
 void
 ipv4b_gather_end(ipv4b_batch *b)
 {
-    ipv4b_message_object **owners = (ipv4b_message_object **)b->scratch.owners;
-    size_t n = b->pinned;
-    size_t last = 0;
-
-    b->pinned = 0;
-    if (b->direction == IPV4B_READ) {
-        for (size_t i = 0; i < n; i++) {
-            if (!unpin(owners[i], 0)) {
-                owners[last++] = owners[i];
-            }
-        }
-    }
-    else {
-        for (size_t i = 0; i < n; i++) {
-            if (!unpin(owners[i], owners[i]->pins - 1)) {
-                owners[last++] = owners[i];
-            }
-        }
-    }
-    /* Last references go last: a destructor may run Python code, which must find no pin left. */
-    for (size_t i = 0; i < last; i++) {
-        Py_DECREF((PyObject *)owners[i]);
-    }
+    ipv4b_gather_skip(b, b->pinned - b->start);
     scratch_return(b);
 }
 
-/* Raises for the message that gather refused. */
-static int
+/* Raises for the message that gather refused. Out of the way of the loops below, which need all
+ * registers. */
+static __attribute__((cold, noinline)) int
 refuse(const ipv4b_batch *b, size_t index, PyObject *item)
 {
     const ipv4b_state *state = b->conn->state;
@@ -111,7 +131,7 @@ refuse(const ipv4b_batch *b, size_t index, PyObject *item)
             return -1;
         }
     }
-    if (m->pins != 0 && (b->direction == IPV4B_READ || m->pins == IPV4B_PIN_READ)) {
+    if (b->direction == IPV4B_READ ? ipv4b_message_pinned(m) : (m->use & IPV4B_USE_READ) != 0) {
         PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
         return -1;
     }
@@ -134,36 +154,52 @@ refuse(const ipv4b_batch *b, size_t index, PyObject *item)
     }
 }
 
-/* Whether the call can have this message, which then is pinned. */
+/* Pins a message if the call can have it. */
 static inline bool
-pin(PyObject *item, PyTypeObject *type, ipv4b_direction direction)
+pin(ipv4b_message_object *m, ipv4b_direction direction)
 {
-    ipv4b_message_object *m = (ipv4b_message_object *)item;
     size_t where;
 
-    if (!Py_IS_TYPE(item, type) && !PyObject_TypeCheck(item, type)) {
+    if (direction == IPV4B_READ) {
+        if ((m->use & ~(uint64_t)IPV4B_USE_UNCHECKED) != 0) {
+            return false;
+        }
+        m->use |= IPV4B_USE_READ;
+        return true;
+    }
+    if ((m->use & (IPV4B_USE_READ | IPV4B_USE_UNCHECKED)) != 0 &&
+        ((m->use & IPV4B_USE_READ) ||
+         ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where) < 0)) {
         return false;
     }
-    if (direction == IPV4B_READ) {
-        if (m->pins != 0 || m->readonly) {
-            return false;
-        }
-        m->pins = IPV4B_PIN_READ;
-    }
-    else {
-        if (m->pins < 0 ||
-            (!m->oob_trusted && ipv4b_cmsg_check(m->header.msg_control,
-                                                 (size_t)m->header.msg_controllen, &where) < 0)) {
-            return false;
-        }
-        m->pins++;
-    }
+    m->use += IPV4B_USE_WRITE;
     return true;
 }
 
-/* Pins and copies n messages; returns how many it could. Written once and compiled once for each
- * direction: these few instructions are what a message costs. What the kernel changes in a slot is
- * set again here for every call, since msg_namelen and msg_controllen are in-out. */
+/* The members of a msghdr that are input, in the order in which every system has them. */
+enum {
+    NAME_AT = offsetof(struct msghdr, msg_name),
+    IOV_AT = offsetof(struct msghdr, msg_iov),
+    INPUT_END = offsetof(struct msghdr, msg_flags),
+};
+_Static_assert(NAME_AT == 0 && offsetof(struct msghdr, msg_namelen) < IOV_AT, "name comes first");
+_Static_assert(offsetof(struct msghdr, msg_controllen) < INPUT_END, "flags come last");
+
+/* What the kernel gets of a pinned message. It changes msg_namelen and msg_controllen, which are
+ * therefore set again for every call; the name of a read is the slot's own. */
+static inline void
+prime(struct msghdr *to, const struct msghdr *from, ipv4b_direction direction)
+{
+    size_t at = direction == IPV4B_READ ? IOV_AT : NAME_AT;
+
+    memcpy((char *)to + at, (const char *)from + at, INPUT_END - at);
+    if (direction == IPV4B_READ) {
+        to->msg_namelen = sizeof(struct sockaddr_in);
+    }
+}
+
+/* Pins and copies n messages; returns how many it could. These few instructions, and those of
+ * `finish`, are what a message costs. */
 static inline size_t
 fill(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *type,
      ipv4b_direction direction)
@@ -173,18 +209,41 @@ fill(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *typ
     size_t i;
 
     for (i = 0; i < n; i++) {
-        ipv4b_message_object *m = (ipv4b_message_object *)items[i];
+        PyObject *item = items[i];
+        ipv4b_message_object *m = (ipv4b_message_object *)item;
+        bool pinned;
 
-        if (!pin(items[i], type, direction)) {
+        if (!Py_IS_TYPE(item, type) && !PyObject_TypeCheck(item, type)) {
             break;
         }
-        owners[i] = Py_NewRef(items[i]);
-        slots[i].msg_hdr = m->header;
-        if (direction == IPV4B_READ) {
-            slots[i].msg_hdr.msg_namelen = sizeof m->name;
+        Py_BEGIN_CRITICAL_SECTION(m);
+        pinned = pin(m, direction);
+        if (pinned) {
+            prime(&slots[i].msg_hdr, &m->header, direction);
         }
+        Py_END_CRITICAL_SECTION();
+        if (!pinned) {
+            break;
+        }
+        owners[i] = Py_NewRef(item);
     }
     return i;
+}
+
+PyObject *
+ipv4b_gather_list(PyObject *msgs)
+{
+#ifndef Py_GIL_DISABLED /* else another thread may change a list at any moment */
+    if (PyList_CheckExact(msgs)) {
+        return Py_NewRef(msgs);
+    }
+#endif
+    if (!PySequence_Check(msgs)) {
+        PyErr_Format(PyExc_TypeError, "msgs: a sequence of Message is required, not %.100s",
+                     Py_TYPE(msgs)->tp_name);
+        return NULL;
+    }
+    return PySequence_Tuple(msgs);
 }
 
 int

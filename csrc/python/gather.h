@@ -14,17 +14,26 @@ typedef struct {
     ipv4b_direction direction;
     ipv4b_scratch
         scratch;   /* owners are ipv4b_message_object, each a reference that the call owns */
-    size_t pinned; /* how many owners there are */
-    size_t start;  /* the first that is still to be moved */
+    size_t pinned; /* how many messages were gathered */
+    size_t start;  /* the first that is still to be moved; those before it are let go */
     ipv4b_sender sender;
 } ipv4b_batch;
 
-/* Pins the messages of a list or tuple and fills the scratch arrays. Returns 0, or -1 with an
- * exception that names the message; ipv4b_gather_end is due in both cases. No Python code runs in
- * here, so the list stays as it is. */
+/* The argument msgs as a list or tuple that stays as it is during ipv4b_gather. New, or NULL with
+ * TypeError or what a sequence raised. */
+PyObject *ipv4b_gather_list(PyObject *msgs);
+
+/* Pins the messages of such a list and fills the scratch arrays. Returns 0, or -1 with an exception
+ * that names the message; ipv4b_gather_end is due in both cases. No Python code runs in here. */
 int ipv4b_gather(ipv4b_batch *b, PyObject *list);
 
-/* Takes the pins off, and leaves the memory for the connection's next call. */
+/* Writes the results into the next `done` messages, and lets them go. */
+void ipv4b_gather_settle(ipv4b_batch *b, size_t done);
+
+/* Lets the next `count` messages go as they are. */
+void ipv4b_gather_skip(ipv4b_batch *b, size_t count);
+
+/* Lets go what is left, and leaves the memory for the connection's next call. */
 void ipv4b_gather_end(ipv4b_batch *b);
 
 #endif

@@ -15,7 +15,7 @@
 static int
 check_free(const ipv4b_message_object *m, const char *field)
 {
-    if (m->pins != 0) {
+    if (ipv4b_message_pinned(m)) {
         PyErr_Format(PyExc_RuntimeError, "%s: the message is in use by another call", field);
         return -1;
     }
@@ -51,8 +51,10 @@ replace_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers *fr
     m->header.msg_iovlen = m->data == NULL ? 0 : (size_t)m->data->count;
     m->header.msg_control = m->oob == NULL ? NULL : m->oob->iov[0].iov_base;
     m->header.msg_controllen = m->oob == NULL ? 0 : m->oob->iov[0].iov_len;
-    m->oob_trusted = m->oob == NULL || oob_cannot_change(m);
-    m->readonly = (m->data != NULL && m->data->readonly) || (m->oob != NULL && m->oob->readonly);
+    m->use = m->oob == NULL || oob_cannot_change(m) ? 0 : IPV4B_USE_UNCHECKED;
+    if ((m->data != NULL && m->data->readonly) || (m->oob != NULL && m->oob->readonly)) {
+        m->use |= IPV4B_USE_READONLY;
+    }
     ipv4b_buffers_free(old);
     return 0;
 }
@@ -243,7 +245,6 @@ message_create(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
 
     if (m != NULL) {
         m->header.msg_name = &m->name;
-        m->oob_trusted = true;
     }
     return (PyObject *)m;
 }
@@ -318,9 +319,10 @@ message_repr(PyObject *self)
     PyObject *repr = NULL;
 
     if (addr != NULL) {
-        repr = PyUnicode_FromFormat("<%s buffers=%zu n=%u nn=%u flags=0x%x addr=%R%s>",
-                                    Py_TYPE(self)->tp_name, (size_t)m->header.msg_iovlen, m->n,
-                                    m->nn, m->flags, addr, m->pins != 0 ? " in use" : "");
+        repr =
+            PyUnicode_FromFormat("<%s buffers=%zu n=%u nn=%u flags=0x%x addr=%R%s>",
+                                 Py_TYPE(self)->tp_name, (size_t)m->header.msg_iovlen, m->n, m->nn,
+                                 m->flags, addr, ipv4b_message_pinned(m) ? " in use" : "");
         Py_DECREF(addr);
     }
     return repr;

@@ -2,10 +2,11 @@
  * the kernel takes.
  *
  * A Message holds the buffers (Py_buffer) of its Python objects and keeps iovec and sockaddr ready,
- * so that a call builds nothing. Locking: the GIL, and pins. A call that releases the GIL pins its
- * messages first: it owns a reference to each, and while `pins` is not 0 buffers, oob and addr
- * cannot be set, so that every pointer that it took from here stays good. Any number of calls may
- * write a message at once; a read wants it alone, for the kernel writes into it.
+ * so that a call builds nothing. Locking: the GIL or the message's critical section (locks.h), and
+ * pins. A call that moves datagrams pins its messages first: it owns a reference to each, and while
+ * one is pinned its buffers, oob and addr cannot be set, so that every pointer that the call took
+ * from here stays good. Any number of calls may write a message at once; a read wants it alone, for
+ * the kernel writes into it.
  */
 #ifndef IPV4B_MESSAGE_H
 #define IPV4B_MESSAGE_H
@@ -23,9 +24,7 @@ typedef struct {
      * into `oob`, msg_name always to `name`; msg_namelen is 0 for no address. */
     struct msghdr header;
     struct sockaddr_in name;
-    int pins;         /* calls that write the message, or IPV4B_PIN_READ */
-    bool readonly;    /* one of the buffers is, or the control buffer */
-    bool oob_trusted; /* oob is of bytes that cannot change, and they parse */
+    uint64_t use; /* pins and what the message is fit for: IPV4B_USE_* */
     /* Results of the last call. */
     unsigned int n;
     unsigned int nn;
@@ -38,7 +37,19 @@ typedef struct {
     struct sockaddr_in addr_key;
 } ipv4b_message_object;
 
-enum { IPV4B_PIN_READ = -1 };
+/* What `use` is made of. */
+enum {
+    IPV4B_USE_UNCHECKED = 1, /* oob can change, or does not parse: each write looks at it */
+    IPV4B_USE_READONLY = 2,  /* one of the buffers is, or the control buffer */
+    IPV4B_USE_READ = 4,      /* a call reads into the message */
+    IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
+};
+
+static inline bool
+ipv4b_message_pinned(const ipv4b_message_object *m)
+{
+    return m->use >= IPV4B_USE_READ;
+}
 
 extern PyType_Spec ipv4b_message_spec;
 

@@ -12,7 +12,7 @@ test_scratch(void)
     ipv4b_slot *before;
 
     CHECK_INT(ipv4b_scratch_reserve(&s, 0), 0);
-    CHECK(s.slots == NULL && s.owners == NULL);
+    CHECK(s.slots == NULL && s.names == NULL && s.owners == NULL);
     for (size_t i = 0; i < COUNT_OF(too_many); i++) {
         CHECK_INT(ipv4b_scratch_reserve(&s, 7), 0);
         CHECK_INT(s.capacity, 7);
@@ -24,9 +24,10 @@ test_scratch(void)
         CHECK_INT(ipv4b_scratch_reserve(&s, 64), 0);
         CHECK_INT(s.capacity, 64);
         memset(s.slots, 0xee, 64 * sizeof *s.slots);
+        memset(s.names, 0xee, 64 * sizeof *s.names);
         memset(s.owners, 0xee, 64 * sizeof *s.owners);
         CHECK_INT(ipv4b_scratch_reserve(&s, too_many[i]), -ENOMEM);
-        CHECK(s.slots == NULL && s.owners == NULL && s.capacity == 0);
+        CHECK(s.slots == NULL && s.names == NULL && s.owners == NULL && s.capacity == 0);
     }
     ipv4b_scratch_free(&s);
     ipv4b_scratch_free(&s);
