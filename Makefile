@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg sanitize fuzz bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-nommsg sanitize freethreaded tsan tsan-tests fuzz bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,8 @@ help:
 	@echo 'make test-c       the C core alone, under ASan and UBSan'
 	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
 	@echo 'make sanitize     the suite under ASan and UBSan'
+	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
+	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
 	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: some minutes on a quiet machine'
 	@echo 'make bench-quick  a smoke test of the same'
@@ -58,6 +60,7 @@ $(eval $(call environment,demo,[perf],))
 $(eval $(call environment,test,[test],IPV4BATCH_WERROR=1))
 $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
+$(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread))
 $(eval $(call environment,docs,[docs],))
 $(eval $(call environment,bench,[bench],))
 
@@ -76,6 +79,26 @@ sanitize: $(VENV)/sanitize/installed test-c
 	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    IPV4BATCH_TEST_SANITIZED=1 \
 	    $(VENV)/sanitize/bin/$(PYTEST)
+
+# Both build their interpreter first, if it is not there: that takes some minutes, once. The suite is
+# the one of any Python.
+HAMMER_SECONDS ?= 60
+
+freethreaded:
+	@python=$$($(PYTHON) tools/build_freethreaded.py plain) && $(MAKE) PYTHON="$$python" test && \
+	    IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(MAKE) PYTHON="$$python" PYTEST_ARGS='-rP tests/test_hammer.py' test
+
+TSAN_TESTS = $(addprefix tests/test_,hammer.py concurrency.py offload_threads.py network_errors_threads.py)
+
+tsan:
+	@python=$$($(PYTHON) tools/build_freethreaded.py tsan) && $(MAKE) PYTHON="$$python" tsan-tests
+
+# PYTHON is the interpreter that tsan has built. What CPython itself has listed, and what we have.
+tsan-tests: $(VENV)/tsan/installed
+	@cat "$$(dirname "$$(realpath '$(PYTHON)')")/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
+	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) \
+	    TSAN_OPTIONS="suppressions=$(VENV)/tsan/suppressions $(TSAN_OPTIONS)" \
+	    $(VENV)/tsan/bin/$(PYTEST) -rP $(TSAN_TESTS)
 
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.

@@ -3,7 +3,8 @@
 Switches from the environment, on when they are 1:
 
     IPV4BATCH_DEBUG     no optimisation, all debug information, assertions
-    IPV4BATCH_SANITIZE  AddressSanitizer and UndefinedBehaviorSanitizer
+    IPV4BATCH_SANITIZE  AddressSanitizer and UndefinedBehaviorSanitizer; or "thread" for
+                        ThreadSanitizer, in a Python that has it
     IPV4BATCH_COVERAGE  gcov counters
     IPV4BATCH_WERROR    every warning is an error (our own builds)
     IPV4BATCH_NO_MMSG   what systems other than Linux get: recvmsg, sendmsg and a pipe
@@ -30,7 +31,10 @@ if switch("DEBUG"):
 elif not switch("SANITIZE"):
     compile_args += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
 if switch("SANITIZE"):
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    if os.environ["IPV4BATCH_SANITIZE"] == "thread":
+        sanitizers = ["-fsanitize=thread"]
+    else:
+        sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitizers, "-fno-omit-frame-pointer", "-g", "-O1"]
     link_args += sanitizers
 if switch("COVERAGE"):

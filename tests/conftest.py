@@ -14,7 +14,11 @@ import pytest
 import ipv4batch
 
 pytest.register_assert_rewrite(
-    "support_net", "support_nomemory", "support_porting_conn", "support_porting_data"
+    "support_net",
+    "support_hammer",
+    "support_nomemory",
+    "support_porting_conn",
+    "support_porting_data",
 )
 from support_net import open_udp, udp_socket  # noqa: E402
 
