@@ -40,8 +40,8 @@ note_refusals(const ipv4b_batch *b, int error)
         IPV4B_STORE_RELAXED(m->error, error);
     }
     if (b->sender.refused != 0) {
-        b->conn->gso = false;
-        b->conn->gso_error = b->sender.refused;
+        IPV4B_STORE_RELAXED(b->conn->gso, false);
+        IPV4B_STORE_RELAXED(b->conn->gso_error, b->sender.refused);
     }
 }
 
@@ -50,23 +50,24 @@ note_refusals(const ipv4b_batch *b, int error)
 static Py_ssize_t
 move(ipv4b_batch *b, ipv4b_io *io)
 {
+    const ipv4b_direction direction = b->direction;
     int done, late;
 
     b->sender.gso = b->conn->gso;
     b->sender.recv_errors = b->conn->recv_errors;
-    io->direction = b->direction;
-    io->attempt = b->direction == IPV4B_READ ? attempt_read : attempt_write;
+    io->direction = direction;
+    io->attempt = direction == IPV4B_READ ? attempt_read : attempt_write;
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);
     }
-    if (b->direction == IPV4B_WRITE) {
+    if (direction == IPV4B_WRITE) {
         note_refusals(b, done < 0 ? io->error : b->sender.error);
     }
-    late = b->direction == IPV4B_READ ? io->late : b->sender.late;
+    late = direction == IPV4B_READ ? io->late : b->sender.late;
     if (late != 0) {
-        b->conn->late_error[b->direction] = late;
+        b->conn->late_error[direction] = late;
     }
     return done;
 }

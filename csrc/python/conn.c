@@ -7,6 +7,7 @@
 
 #include "addr.h"
 #include "args.h"
+#include "locks.h"
 #include "sockopt.h"
 
 /* What a descriptor is that is no socket. */
@@ -134,19 +135,13 @@ conn_inherit_timeout(ipv4b_conn_object *self, int fd)
     return 0;
 }
 
-int
-ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int types,
-                const char *wanted)
+static int
+conn_init_locked(PyObject *op, PyObject *sock, unsigned int types, const char *wanted)
 {
-    static char *names[] = {"sock", NULL};
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    PyObject *sock;
     long long number;
     int fd;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &sock)) {
-        return -1;
-    }
     if (self->state != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "a connection is initialised once");
         return -1;
@@ -193,6 +188,23 @@ ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int typ
     }
     self->deadline[IPV4B_READ] = self->deadline[IPV4B_WRITE] = IPV4B_FOREVER;
     return 0;
+}
+
+int
+ipv4b_conn_init(PyObject *op, PyObject *args, PyObject *kwargs, unsigned int types,
+                const char *wanted)
+{
+    static char *names[] = {"sock", NULL};
+    PyObject *sock;
+    int r;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O", names, &sock)) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(op);
+    r = conn_init_locked(op, sock, types, wanted);
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 static int
@@ -248,25 +260,37 @@ PyDoc_STRVAR(conn_close_doc,
              "int is left open. Calls that wait in other threads end with OSError EBADF, and the last\n"
              "of them to end closes the socket. Closing again does nothing.");
 
+/* Returns 0, or -1 with the socket's exception. */
+static int
+conn_close_locked(ipv4b_conn_object *self)
+{
+    ipv4b_conn_check_fork(self);
+    if (!self->open) {
+        return 0;
+    }
+    self->open = false;
+    ipv4b_conn_drop_waker(self);
+    if (self->calls > 0) {
+        self->release_due = true;
+        return 0;
+    }
+    if (ipv4b_conn_release(self) < 0) {
+        /* For want of memory the socket was not closed, and close() can be called again. */
+        self->open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
+        return -1;
+    }
+    return 0;
+}
+
 static PyObject *
 conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
 {
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int r;
 
-    ipv4b_conn_check_fork(self);
-    if (self->open) {
-        self->open = false;
-        ipv4b_conn_drop_waker(self);
-        if (self->calls > 0) {
-            self->release_due = true;
-        }
-        else if (ipv4b_conn_release(self) < 0) {
-            /* For want of memory the socket was not closed, and close() can be called again. */
-            self->open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
-            return NULL;
-        }
-    }
-    Py_RETURN_NONE;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    r = conn_close_locked((ipv4b_conn_object *)op);
+    Py_END_CRITICAL_SECTION();
+    return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
@@ -276,19 +300,24 @@ set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     int64_t deadline;
+    int fd;
 
-    if (seconds_parse(value, "deadline", -HUGE_VAL, &deadline) < 0 ||
-        ipv4b_conn_fileno(self, "set_deadline") < 0) {
+    if (seconds_parse(value, "deadline", -HUGE_VAL, &deadline) < 0) {
         return NULL;
     }
-    if (of_reads) {
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = ipv4b_conn_fileno(self, "set_deadline");
+    if (fd >= 0 && of_reads) {
         self->deadline[IPV4B_READ] = deadline;
     }
-    if (of_writes) {
+    if (fd >= 0 && of_writes) {
         self->deadline[IPV4B_WRITE] = deadline;
     }
-    ipv4b_conn_wake(self);
-    Py_RETURN_NONE;
+    if (fd >= 0) {
+        ipv4b_conn_wake(self);
+    }
+    Py_END_CRITICAL_SECTION();
+    return fd < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 #define DEADLINE_DOC(name, calls)                                                                  \
@@ -328,8 +357,11 @@ PyDoc_STRVAR(conn_fileno_doc, "fileno($self, /)\n--\n\n"
 static PyObject *
 conn_fileno_method(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    int fd = ipv4b_conn_peek_fileno((ipv4b_conn_object *)self);
+    int fd;
 
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = ipv4b_conn_peek_fileno((ipv4b_conn_object *)self);
+    Py_END_CRITICAL_SECTION();
     return fd == -2 ? NULL : PyLong_FromLong(fd);
 }
 
@@ -345,11 +377,10 @@ conn_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED
     return conn_close(self, NULL);
 }
 
+/* The endpoint as a tuple, or None. New, or NULL with an exception. */
 static PyObject *
-conn_get_endpoint(PyObject *op, void *closure)
+endpoint_locked(ipv4b_conn_object *self, bool remote)
 {
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    bool remote = closure != NULL;
     const char *operation = remote ? "getpeername" : "getsockname";
     int fd = ipv4b_conn_fileno(self, operation);
     struct sockaddr_in name;
@@ -370,9 +401,20 @@ conn_get_endpoint(PyObject *op, void *closure)
 }
 
 static PyObject *
+conn_get_endpoint(PyObject *op, void *closure)
+{
+    PyObject *tuple;
+
+    Py_BEGIN_CRITICAL_SECTION(op);
+    tuple = endpoint_locked((ipv4b_conn_object *)op, closure != NULL);
+    Py_END_CRITICAL_SECTION();
+    return tuple;
+}
+
+static PyObject *
 conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
 {
-    int64_t timeout = ((ipv4b_conn_object *)self)->timeout;
+    int64_t timeout = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->timeout);
 
     if (timeout == IPV4B_FOREVER) {
         Py_RETURN_NONE;
@@ -383,10 +425,15 @@ conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
 static int
 conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (ipv4b_check_set(value, "timeout") < 0) {
+    int64_t timeout;
+
+    if (ipv4b_check_set(value, "timeout") < 0 || seconds_parse(value, "timeout", 0, &timeout) < 0) {
         return -1;
     }
-    return seconds_parse(value, "timeout", 0, &((ipv4b_conn_object *)self)->timeout);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->timeout, timeout);
+    Py_END_CRITICAL_SECTION();
+    return 0;
 }
 
 static PyObject *
@@ -394,13 +441,15 @@ conn_repr(PyObject *op)
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     const char *name = Py_TYPE(op)->tp_name;
-    PyObject *where, *repr = NULL;
-    int fd = ipv4b_conn_peek_fileno(self);
+    PyObject *where = NULL, *repr = NULL;
+    int fd;
 
-    if (fd == -2) {
-        return NULL;
+    Py_BEGIN_CRITICAL_SECTION(op);
+    fd = ipv4b_conn_peek_fileno(self);
+    if (fd != -2) {
+        where = ipv4b_conn_describe(self, fd, true);
     }
-    where = ipv4b_conn_describe(self, fd, true);
+    Py_END_CRITICAL_SECTION();
     if (where != NULL) {
         repr = fd < 0 ? PyUnicode_FromFormat("<%s %U closed>", name, where)
                       : PyUnicode_FromFormat("<%s %U fd=%d>", name, where, fd);

@@ -1,8 +1,10 @@
 /* conn.h - the type Conn, base of PacketConn and RawConn: a socket, its life, and the one I/O loop.
  *
- * Locking: the GIL guards every member. A call that moves datagrams counts itself in `calls` from
- * begin to end; close() ends the waits and leaves the descriptor open until the last such call is out, so
- * that a system call of ours never meets a descriptor number that already belongs to another file.
+ * Locking: the GIL, or the connection's critical section (locks.h), guards every member; a function
+ * that takes an ipv4b_conn_object is called with it. Both are let go of during a system call that
+ * moves datagrams or waits. A call that moves datagrams counts itself in `calls` from begin to end;
+ * close() ends the waits and leaves the descriptor open until the last such call is out, so that a
+ * system call of ours never meets a descriptor number that already belongs to another file.
  */
 #ifndef IPV4B_CONN_H
 #define IPV4B_CONN_H

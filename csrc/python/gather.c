@@ -107,17 +107,40 @@ ipv4b_gather_end(ipv4b_batch *b)
     scratch_return(b);
 }
 
-/* Raises for the message that gather refused. Out of the way of the loops below, which need all
+/* Raises for a message, locked, that is refused for what it is. */
+static void
+refuse_message(ipv4b_direction direction, size_t index, const ipv4b_message_object *m)
+{
+    if (direction == IPV4B_READ && !ipv4b_message_pinned(m) && (m->use & IPV4B_USE_READONLY)) {
+        PyObject *field = ipv4b_message_readonly_field(m);
+
+        if (field != NULL) {
+            PyErr_Format(PyExc_ValueError, "msgs[%zu].%U: read-only, and cannot be read into",
+                         index, field);
+            Py_DECREF(field);
+        }
+        return;
+    }
+    if (direction == IPV4B_WRITE && !(m->use & IPV4B_USE_READ)) {
+        size_t where = 0;
+        int err = ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where);
+        char name[48];
+
+        if (err < 0) {
+            PyOS_snprintf(name, sizeof name, "msgs[%zu].oob", index);
+            ipv4b_control_raise(err, where, name);
+            return;
+        }
+    }
+    PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
+}
+
+/* Raises for the item that gather refused. Out of the way of the loops below, which need all
  * registers. */
 static __attribute__((cold, noinline)) int
 refuse(const ipv4b_batch *b, size_t index, PyObject *item)
 {
-    const ipv4b_state *state = b->conn->state;
-    const ipv4b_message_object *m = (ipv4b_message_object *)item;
-    size_t where = 0;
-    PyObject *field;
-
-    if (!PyObject_TypeCheck(item, state->message_type)) {
+    if (!PyObject_TypeCheck(item, b->conn->state->message_type)) {
         PyErr_Format(PyExc_TypeError, "msgs[%zu]: a Message is required, not %.100s", index,
                      Py_TYPE(item)->tp_name);
         return -1;
@@ -131,27 +154,10 @@ refuse(const ipv4b_batch *b, size_t index, PyObject *item)
             return -1;
         }
     }
-    if (b->direction == IPV4B_READ ? ipv4b_message_pinned(m) : (m->use & IPV4B_USE_READ) != 0) {
-        PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
-        return -1;
-    }
-    if (b->direction == IPV4B_READ) {
-        field = ipv4b_message_readonly_field(m);
-        if (field != NULL) {
-            PyErr_Format(PyExc_ValueError, "msgs[%zu].%U: read-only, and cannot be read into",
-                         index, field);
-            Py_DECREF(field);
-        }
-        return -1;
-    }
-    else {
-        int err = ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where);
-        char name[48];
-
-        PyOS_snprintf(name, sizeof name, "msgs[%zu].oob", index);
-        ipv4b_control_raise(err, where, name);
-        return -1;
-    }
+    Py_BEGIN_CRITICAL_SECTION(item);
+    refuse_message(b->direction, index, (ipv4b_message_object *)item);
+    Py_END_CRITICAL_SECTION();
+    return -1;
 }
 
 /* Pins a message if the call can have it. */

@@ -9,6 +9,7 @@
 #include "buffers.h"
 #include "cmsg.h"
 #include "control.h"
+#include "locks.h"
 #include "metadata.h"
 
 /* Refuses a change while a call uses the message. Returns 0, or -1 with RuntimeError. */
@@ -33,20 +34,19 @@ oob_cannot_change(const ipv4b_message_object *m)
            ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where) == 0;
 }
 
-/* Puts new buffers in the place of *held, which belongs to m. STEALS fresh, also on failure. */
+/* Puts *fresh in the place of *held, which belongs to m and is locked, and what was there into
+ * *fresh. Returns 0, or -1 with RuntimeError and nothing changed. */
 static int
-replace_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers *fresh,
-                const char *field)
+exchange_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers **fresh,
+                 const char *field)
 {
-    ipv4b_buffers *old;
+    ipv4b_buffers *old = *held;
 
-    /* Looked at last: taking the new buffers may have run Python code. */
     if (check_free(m, field) < 0) {
-        ipv4b_buffers_free(fresh);
         return -1;
     }
-    old = *held;
-    *held = fresh;
+    *held = *fresh;
+    *fresh = old;
     m->header.msg_iov = m->data == NULL ? NULL : m->data->iov;
     m->header.msg_iovlen = m->data == NULL ? 0 : (size_t)m->data->count;
     m->header.msg_control = m->oob == NULL ? NULL : m->oob->iov[0].iov_base;
@@ -55,16 +55,34 @@ replace_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers *fr
     if ((m->data != NULL && m->data->readonly) || (m->oob != NULL && m->oob->readonly)) {
         m->use |= IPV4B_USE_READONLY;
     }
-    ipv4b_buffers_free(old);
     return 0;
+}
+
+/* Gives m other buffers. STEALS fresh, also on failure. */
+static int
+replace_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers *fresh,
+                const char *field)
+{
+    int r;
+
+    /* Only now, since taking the new buffers may have run Python code. */
+    Py_BEGIN_CRITICAL_SECTION(m);
+    r = exchange_buffers(m, held, &fresh, field);
+    Py_END_CRITICAL_SECTION();
+    ipv4b_buffers_free(fresh);
+    return r;
 }
 
 static PyObject *
 message_get_buffers(PyObject *self, void *Py_UNUSED(closure))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *objects;
 
-    return m->data == NULL ? PyTuple_New(0) : Py_NewRef(m->data->objects);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    objects = m->data == NULL ? PyTuple_New(0) : Py_NewRef(m->data->objects);
+    Py_END_CRITICAL_SECTION();
+    return objects;
 }
 
 static int
@@ -108,8 +126,12 @@ static PyObject *
 message_get_oob(PyObject *self, void *Py_UNUSED(closure))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *oob;
 
-    return Py_NewRef(m->oob == NULL ? Py_None : PyTuple_GET_ITEM(m->oob->objects, 0));
+    Py_BEGIN_CRITICAL_SECTION(self);
+    oob = Py_NewRef(m->oob == NULL ? Py_None : PyTuple_GET_ITEM(m->oob->objects, 0));
+    Py_END_CRITICAL_SECTION();
+    return oob;
 }
 
 static int
@@ -139,17 +161,16 @@ same_endpoint(const struct sockaddr_in *a, const struct sockaddr_in *b)
     return a->sin_addr.s_addr == b->sin_addr.s_addr && a->sin_port == b->sin_port;
 }
 
+/* The tuple for the peer of m, which is locked, or None. New, or NULL with an exception. */
 static PyObject *
-message_get_addr(PyObject *self, void *Py_UNUSED(closure))
+peer_tuple(ipv4b_message_object *m)
 {
-    ipv4b_message_object *m = (ipv4b_message_object *)self;
-
     if (m->header.msg_namelen < sizeof m->name || m->name.sin_family != AF_INET) {
         Py_RETURN_NONE;
     }
     if (m->addr == NULL || !same_endpoint(&m->name, &m->addr_key)) {
         struct sockaddr_in key = m->name;
-        ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+        ipv4b_state *state = ipv4b_state_of(Py_TYPE((PyObject *)m));
         PyObject *tuple = state == NULL ? NULL : ipv4b_endpoint_cached(state, &key);
 
         if (tuple == NULL) {
@@ -161,12 +182,24 @@ message_get_addr(PyObject *self, void *Py_UNUSED(closure))
     return Py_NewRef(m->addr);
 }
 
+static PyObject *
+message_get_addr(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *addr;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    addr = peer_tuple((ipv4b_message_object *)self);
+    Py_END_CRITICAL_SECTION();
+    return addr;
+}
+
 static int
 message_set_addr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_message_object *m = (ipv4b_message_object *)self;
     ipv4b_state *state;
     struct sockaddr_in name;
+    int r;
 
     if (ipv4b_check_set(value, "addr") < 0) {
         return -1;
@@ -177,17 +210,17 @@ message_set_addr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
             return -1;
         }
     }
-    if (check_free(m, "addr") < 0) {
-        return -1;
-    }
-    if (value == Py_None) {
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = check_free(m, "addr");
+    if (r == 0 && value == Py_None) {
         m->header.msg_namelen = 0;
     }
-    else {
+    else if (r == 0) {
         m->name = name;
         m->header.msg_namelen = sizeof name;
     }
-    return 0;
+    Py_END_CRITICAL_SECTION();
+    return r;
 }
 
 size_t
@@ -202,26 +235,37 @@ static PyObject *
 message_get_data(PyObject *self, void *Py_UNUSED(closure))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    size_t n = ipv4b_message_filled(m);
+    PyObject *bytes;
+    size_t n;
 
-    return n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    n = ipv4b_message_filled(m);
+    bytes = n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
+    Py_END_CRITICAL_SECTION();
+    return bytes;
 }
 
 PyObject *
 ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
 {
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    PyObject *exporter, *view;
+    PyObject *exporter = NULL, *view;
+    Py_ssize_t count, n = 0;
 
-    if (m->data == NULL || m->data->count != 1) {
+    /* Python code can run while the view is made, and set other buffers. */
+    Py_BEGIN_CRITICAL_SECTION(self);
+    count = m->data == NULL ? 0 : m->data->count;
+    if (count == 1) {
+        exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
+        n = (Py_ssize_t)ipv4b_message_filled(m);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (exporter == NULL) {
         PyErr_Format(PyExc_ValueError,
-                     "view: a message of %zd buffers has no view in one piece; see data",
-                     m->data == NULL ? 0 : m->data->count);
+                     "view: a message of %zd buffers has no view in one piece; see data", count);
         return NULL;
     }
-    /* Python code can run while the view is made, and set other buffers. */
-    exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
-    view = ipv4b_byte_view(exporter, 0, (Py_ssize_t)ipv4b_message_filled(m));
+    view = ipv4b_byte_view(exporter, 0, n);
     Py_DECREF(exporter);
     return view;
 }
@@ -229,13 +273,13 @@ ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 message_get_truncated(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((ipv4b_message_object *)self)->flags & MSG_TRUNC);
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags) & MSG_TRUNC);
 }
 
 static PyObject *
 message_get_control_truncated(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((ipv4b_message_object *)self)->flags & MSG_CTRUNC);
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags) & MSG_CTRUNC);
 }
 
 static PyObject *
@@ -314,10 +358,11 @@ message_dealloc(PyObject *self)
 static PyObject *
 message_repr(PyObject *self)
 {
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    PyObject *addr = message_get_addr(self, NULL);
-    PyObject *repr = NULL;
+    ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *addr, *repr = NULL;
 
+    Py_BEGIN_CRITICAL_SECTION(self);
+    addr = peer_tuple(m);
     if (addr != NULL) {
         repr =
             PyUnicode_FromFormat("<%s buffers=%zu n=%u nn=%u flags=0x%x addr=%R%s>",
@@ -325,6 +370,7 @@ message_repr(PyObject *self)
                                  m->flags, addr, ipv4b_message_pinned(m) ? " in use" : "");
         Py_DECREF(addr);
     }
+    Py_END_CRITICAL_SECTION();
     return repr;
 }
 
