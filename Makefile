@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg sanitize freethreaded tsan tsan-tests fuzz bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-nommsg sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
+	@echo 'make soak         100 million datagrams through loopback, each checked (SOAK_ARGS=... passes arguments on)'
 	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: some minutes on a quiet machine'
 	@echo 'make bench-quick  a smoke test of the same'
 	@echo 'make instructions instructions a message by callgrind, and their limits'
@@ -117,7 +118,11 @@ $(C_TESTED): $(wildcard csrc/core/*.[ch] tests/c/*.[ch]) | prerequisites
 
 include tests/fuzz/targets.mk
 
-# The programs import each other from their own directory.
+# The programs import each other from their own directory, here and below.
+SOAK_ARGS ?=
+soak: $(VENV)/test/installed
+	@env -u PYTHONSAFEPATH $(VENV)/test/bin/python tests/soak.py $(SOAK_ARGS)
+
 BENCH = env -u PYTHONSAFEPATH $(VENV)/bench/bin/python benchmarks
 
 bench: $(VENV)/bench/installed
