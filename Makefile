@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-nommsg test-pythons sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,8 @@ help:
 	@echo 'make test         build, and run the whole suite (PYTEST_ARGS=... passes arguments on)'
 	@echo 'make test-c       the C core alone, under ASan and UBSan'
 	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
+	@echo 'make test-pythons the suite on every Python of Debian from 3.13 on, and both builds, as root'
+	@echo 'make test-cross   the C core on 32 bits and with the highest byte first'
 	@echo 'make sanitize     the suite under ASan and UBSan'
 	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
@@ -74,6 +76,10 @@ test: $(VENV)/test/installed test-c
 test-nommsg: $(VENV)/nommsg/installed
 	@$(VENV)/nommsg/bin/$(PYTEST)
 
+# The interpreter at hand, and those of newer suites of Debian in roots of their own.
+test-pythons: | prerequisites
+	@$(PYTHON) tools/test_pythons.py $(PYTHON) $(PYTHONS)
+
 # CPython's own allocations are not freed at exit, so leaks are looked for by the tests that count.
 sanitize: $(VENV)/sanitize/installed test-c
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
@@ -116,6 +122,7 @@ $(C_TESTED): $(wildcard csrc/core/*.[ch] tests/c/*.[ch]) | prerequisites
 	done; done
 	@touch $@
 
+include tests/c/cross.mk
 include tests/fuzz/targets.mk
 
 # The programs import each other from their own directory, here and below.

@@ -57,8 +57,8 @@ class Clogged:
         return written
 
     def clog(self) -> None:
-        """Let almost nothing out: a byte in a second."""
-        self._command("tc qdisc add dev lo root tbf rate 8bit burst 2000 latency 10000s")
+        """Let almost nothing out: a datagram in a minute, which is as slow as tc can be told."""
+        self._command("tc qdisc add dev lo root tbf rate 64bit burst 2000 latency 10000s")
 
     def unclog(self) -> None:
         """Let out what comes from now on; what is stuck is lost."""

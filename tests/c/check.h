@@ -110,6 +110,19 @@ require(bool held, const char *what)
     }
 }
 
+/* Whether a part of a test is to be left out, which is said, since an emulator of user programs runs
+ * it (make test-cross) that does not pass on to the kernel what the part needs. */
+static inline bool
+emulator_lacks(const char *what)
+{
+    bool emulated = getenv("IPV4BATCH_TEST_EMULATED") != NULL;
+
+    if (emulated) {
+        fprintf(stderr, "left out under emulation: %s\n", what);
+    }
+    return emulated;
+}
+
 /* Memory that ends where its block ends, so that the sanitizer sees a step past it even where `len`
  * is 0, and that starts at an odd address. */
 enum { EDGE_PAD = 33 };
@@ -140,6 +153,13 @@ random_next(uint64_t *state)
     *state ^= *state >> 7;
     *state ^= *state << 17;
     return *state;
+}
+
+/* One of the numbers from 0 to below - 1. */
+static inline size_t
+random_below(uint64_t *state, size_t below)
+{
+    return (size_t)(random_next(state) % below);
 }
 
 static inline void

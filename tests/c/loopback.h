@@ -4,6 +4,7 @@
 
 #include "check.h"
 
+#include <endian.h>
 #include <sys/resource.h>
 
 enum { SLOTS = 2 * IPV4B_SEND_MAX + 100, SLOT_DATA = 32, SLOT_CONTROL = 128 };
@@ -36,13 +37,13 @@ prepare_receive(size_t n)
     }
 }
 
-/* Makes the first n slots ready to send their number, in 4 bytes. */
+/* Makes the first n slots ready to send their number, in 4 bytes, the lowest first. */
 static inline void
 prepare_send(size_t n, struct sockaddr_in to)
 {
     prepare_receive(n);
     for (uint32_t i = 0; i < n; i++) {
-        memcpy(of[i].data, &i, sizeof i);
+        memcpy(of[i].data, &(uint32_t){htole32(i)}, sizeof i);
         of[i].iov.iov_len = sizeof i;
         of[i].name = to;
         slots[i].msg_hdr.msg_controllen = 0;

@@ -117,7 +117,9 @@ static void
 test_parse_lengths(void)
 {
     enum { BYTE = 1 << 1, TWO = 1 << 2, FOUR = 1 << 4, FROM_12 = 0x1fff000, ANY = 0x1ffffff };
-    static const unsigned char data[LONGEST] = {7, [4] = 1, [8] = 2};
+    static const uint8_t one = 7;
+    static const uint16_t two = 7;
+    static const int four = 7;
     /* Level, type, what is present then, where the value lies, and the lengths that are taken. */
     static const size_t rows[][5] = {
         {IPPROTO_IP, IP_TTL, IPV4B_CM_TTL, AT(ttl), BYTE | FOUR},
@@ -134,17 +136,22 @@ test_parse_lengths(void)
 
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (size_t len = 0; len <= LONGEST; len++) {
+            /* The same number in each width that numbers have. */
+            unsigned char data[LONGEST] = {[4] = 1, [8] = 2};
+            const void *number = len == 1   ? (const void *)&one
+                                 : len == 2 ? (const void *)&two
+                                            : &four;
             ipv4b_ancillary out = {.present = 0};
             bool taken = rows[i][4] >> len & 1, known = rows[i][2] != 0;
             size_t where = 99;
-            int value = 7;
 
+            memcpy(data, number, len < sizeof four ? len : sizeof four);
             CHECK_INT(parse_one(&out, (int)rows[i][0], (int)rows[i][1], data, len, &where),
                       taken ? 0 : -EPROTO);
             CHECK_INT(where, taken ? 99 : 0);
             CHECK_INT(out.present, taken ? rows[i][2] : 0);
             if (taken && known) {
-                CHECK_BYTES((unsigned char *)&out + rows[i][3], &value, sizeof value);
+                CHECK_BYTES((unsigned char *)&out + rows[i][3], &four, sizeof four);
             }
         }
     }
@@ -231,7 +238,7 @@ test_parse_is_whole(void)
     ipv4b_ancillary out = {.present = IPV4B_CM_TOS, .tos = 5, .ttl = -1};
     size_t where = 99;
 
-    CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, "\x40\0\0", 4), 0);
+    CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, &(int){0x40}, 4), 0);
     CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, "ab", 2), 0);
     CHECK_INT(ipv4b_ancillary_parse(&out, buf, sizeof buf, &where), -EPROTO);
     CHECK_INT(where, CMSG_SPACE(4));
@@ -255,9 +262,9 @@ test_random(void)
     uint64_t state = 88172645463325252;
 
     for (int round = 0; round < ROUNDS; round++) {
-        size_t len = random_next(&state) % 80, kind = random_next(&state) % COUNT_OF(kinds);
+        size_t len = random_below(&state, 80), kind = random_below(&state, COUNT_OF(kinds));
         unsigned char *buf = edge_new(NULL, len);
-        struct cmsghdr header = {.cmsg_len = random_next(&state) % 48};
+        struct cmsghdr header = {.cmsg_len = random_below(&state, 48)};
         ipv4b_ancillary out = {.present = 0};
         size_t where = 0;
 

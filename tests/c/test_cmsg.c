@@ -211,7 +211,7 @@ test_random(void)
     uint64_t state = 0x9e3779b97f4a7c15;
 
     for (int round = 0; round < ROUNDS; round++) {
-        size_t len = random_next(&state) % 120, cap = random_next(&state) % 120, where = 0;
+        size_t len = random_below(&state, 120), cap = random_below(&state, 120), where = 0;
         unsigned char *buf = edge_new(NULL, len), *to = edge_new(NULL, cap);
         ipv4b_cmsg_iter it = {.buf = buf, .len = len};
         ipv4b_cmsg_item item;
@@ -219,8 +219,8 @@ test_random(void)
         int r;
 
         random_fill(&state, buf, len);
-        for (size_t at = 0; at + HEADER <= len; at += 8 * (1 + random_next(&state) % 5)) {
-            write_header(buf + at, random_next(&state) % 50, 0, (int)(random_next(&state) % 10));
+        for (size_t at = 0; at + HEADER <= len; at += 8 * (1 + random_below(&state, 5))) {
+            write_header(buf + at, random_below(&state, 50), 0, (int)random_below(&state, 10));
         }
         while ((r = ipv4b_cmsg_next(&it, &item)) > 0) {
             CHECK(item.data >= buf + HEADER && item.data + item.len <= buf + len);

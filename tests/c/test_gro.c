@@ -117,8 +117,8 @@ test_segment(void)
     CHECK_INT(ipv4b_gro_segment(10, 10, 4), 0);
     CHECK_INT(ipv4b_gro_segment(SIZE_MAX, 0, SIZE_MAX), SIZE_MAX);
     for (int round = 0; round < ROUNDS; round++) {
-        size_t total = random_next(&state) % 65536, offset = random_next(&state) % (total + 1);
-        size_t size = 1 + random_next(&state) % 70000;
+        size_t total = random_below(&state, 65536), offset = random_below(&state, total + 1);
+        size_t size = 1 + random_below(&state, 70000);
         size_t part = ipv4b_gro_segment(total, offset, size);
 
         CHECK(part == size ? offset + part <= total : offset + part == total && part < size);
@@ -265,13 +265,13 @@ test_random(void)
     setup s = setup_new(WITH_TTL);
 
     for (int round = 0; round < SOCKET_ROUNDS; round++) {
-        size_t size = 1 + random_next(&state) % SLOT_DATA, left;
+        size_t size = 1 + random_below(&state, SLOT_DATA), left;
         unsigned int at = (unsigned int)round;
 
-        left = 1 + random_next(&state) % (size * 64);
+        left = 1 + random_below(&state, size * 64);
         send_run(&s, left, size, at);
         while (left > 0) {
-            size_t n = 1 + random_next(&state) % 40;
+            size_t n = 1 + random_below(&state, 40);
             int r;
 
             prepare_receive(n);
@@ -306,12 +306,14 @@ int
 main(void)
 {
     test_segment();
-    test_alone();
-    test_pending();
-    test_no_control();
-    test_peek_and_queue_only();
-    test_truncation();
-    test_random();
-    test_no_memory();
+    if (!emulator_lacks("receive offload, and limits of memory")) {
+        test_alone();
+        test_pending();
+        test_no_control();
+        test_peek_and_queue_only();
+        test_truncation();
+        test_random();
+        test_no_memory();
+    }
     return check_status();
 }

@@ -221,7 +221,7 @@ test_random(void)
 
     for (int round = 0; round < ROUNDS; round++) {
         unsigned char wire[LONGEST + 8], back[LONGEST + 8];
-        size_t len = random_next(&state) % (sizeof wire + 1);
+        size_t len = random_below(&state, sizeof wire + 1);
         unsigned char *exact;
         uint32_t start = (uint32_t)random_next(&state);
         ipv4b_iphdr h;

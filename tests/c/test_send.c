@@ -15,7 +15,7 @@ check_arrived(int rx, uint32_t first, uint32_t last)
 
     for (uint32_t i = first; i <= last && wait_readable(rx); i++) {
         CHECK_INT(recv(rx, data, sizeof data, MSG_DONTWAIT), 4);
-        CHECK_BYTES(data, &i, 4);
+        CHECK_BYTES(data, &(uint32_t){htole32(i)}, 4);
     }
     CHECK_INT(recv(rx, data, sizeof data, MSG_DONTWAIT), -1);
 }
@@ -153,6 +153,21 @@ test_late(void)
     (void)close(tx);
 }
 
+/* Whether the prepared message goes, given to the kernel as it is. A kernel of 64 bits takes no tail
+ * from a process of 32 (cmsghdr_from_user_compat_to_kern, net/compat.c). */
+static bool
+is_taken(int tx, int rx)
+{
+    bool taken = sendmsg(tx, &slots[0].msg_hdr, 0) == 4;
+
+    CHECK(taken || (sizeof(size_t) == 4 && errno == EINVAL));
+    if (taken) {
+        CHECK(wait_readable(rx));
+        CHECK_INT(recv(rx, NULL, 0, 0), 0);
+    }
+    return taken;
+}
+
 /* Control data goes with each datagram of a run. A tail too short for a header means nothing to the
  * kernel (CMSG_NXTHDR): nor may it in a run, be it zeros or what would be the length of an item. */
 static void
@@ -170,6 +185,7 @@ test_control(void)
     unsigned char control[CMSG_SPACE(4) + CMSG_LEN(0)];
     struct sockaddr_in from, to;
     int tx = loopback_socket(&from), rx = loopback_socket(&to), on = 1, late;
+    const int ttl = 7;
     ipv4b_sender s;
 
     require(setsockopt(rx, IPPROTO_IP, IP_RECVTTL, &on, sizeof on) == 0, "IP_RECVTTL");
@@ -178,7 +194,7 @@ test_control(void)
 
         memset(control, 0, sizeof control);
         control[CMSG_SPACE(4)] = tails[k].first;
-        CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, "\7\0\0", 4), 0);
+        CHECK_INT(ipv4b_cmsg_put(&enc, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl), 0);
         /* One alone, and two in a run. */
         for (size_t n = 1; n <= 2; n++) {
             prepare_send(n, to);
@@ -186,14 +202,17 @@ test_control(void)
                 slots[i].msg_hdr.msg_control = control;
                 slots[i].msg_hdr.msg_controllen = CMSG_SPACE(4) + tails[k].len;
             }
+            if (n == 1 && !is_taken(tx, rx)) {
+                continue;
+            }
             CHECK_INT(send_runs(tx, n, &s), n);
             CHECK_INT(s.refused, 0);
             for (uint32_t i = 0; i < n && wait_readable(rx); i++) {
                 prepare_receive(1);
                 CHECK_INT(ipv4b_mmsg_recv(rx, slots, 1, 0, &late), 1);
                 CHECK_INT(slots[0].msg_len, 4);
-                CHECK_BYTES(of[0].data, &i, 4);
-                CHECK_BYTES(of[0].control + CMSG_LEN(0), "\7\0\0", 4);
+                CHECK_BYTES(of[0].data, &(uint32_t){htole32(i)}, 4);
+                CHECK_BYTES(of[0].control + CMSG_LEN(0), &ttl, sizeof ttl);
             }
         }
     }
@@ -237,7 +256,7 @@ test_network_errors(void)
         prepare_send(2 * COUNT, to);
         for (size_t i = 0; i < COUNT; i++) {
             of[2 * i].name = dead;
-            memcpy(of[2 * i + 1].data, &(uint32_t){(uint32_t)i}, 4);
+            memcpy(of[2 * i + 1].data, &(uint32_t){htole32((uint32_t)i)}, 4);
         }
         CHECK_INT(ipv4b_send(tx, slots, 2 * COUNT, 0, &s), 2 * COUNT);
         CHECK_INT(s.error, 0);
@@ -277,13 +296,15 @@ test_no_route(void)
 int
 main(void)
 {
-    test_runs();
-    test_errors();
-    test_refusal();
-    test_late();
-    test_control();
+    if (!emulator_lacks("segmentation offload, and an error that recvmmsg keeps")) {
+        test_runs();
+        test_errors();
+        test_refusal();
+        test_late();
+        test_control();
+        test_network_errors();
+    }
     test_more();
-    test_network_errors();
     test_no_route();
     return check_status();
 }
