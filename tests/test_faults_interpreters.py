@@ -91,7 +91,7 @@ def test_an_interpreter_is_left_as_it_is() -> None:
     """Neither connections nor interpreters are ended by hand."""
     script = """
 import warnings
-# Python 3.15 tells of interpreters that are left.
+# From 3.14 on Python tells of interpreters that are left.
 warnings.filterwarnings("ignore", "remaining subinterpreters", RuntimeWarning)
 for _ in range(3):
     number = interpreters.create()

@@ -2,8 +2,9 @@
 
     tools/test_pythons.py PYTHON [VERSION...]
 
-PYTHON is the interpreter at hand. The others are Debian's: each version's root is made by
-tools/make_root.sh when it is not there yet, and entered by tools/in_root.sh, so this is for root.
+PYTHON is the interpreter at hand, left out where versions are named. The others are Debian's: each
+one's root is made by tools/make_root.sh when it is not there yet, and entered by tools/in_root.sh,
+so this is for root.
 The suite is that of make test and make test-nommsg, whose builds take no warning; nothing is
 skipped for a lack of privileges. What they print is kept in build/pythons. The exit status is 0
 when all passed, and 1 otherwise.
@@ -69,9 +70,10 @@ def name(python: str, prefix: Sequence[str]) -> str:
 def main(python: str, versions: Sequence[str]) -> int:
     """Run everything; how the process is to end."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    pythons: list[tuple[str, list[str]]] = [(python, [])]
     known = [version for suite in SUITES.values() for version in suite]
-    pythons += [(f"python{version}", enter(version)) for version in versions or known]
+    pythons = [(f"python{version}", enter(version)) for version in versions or known]
+    if not versions:
+        pythons.insert(0, (python, []))
     failed = False
     for interpreter, prefix in pythons:
         results = [run(target, interpreter, prefix) for target in TARGETS]
