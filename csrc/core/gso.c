@@ -5,11 +5,14 @@
 #include "mmsg.h"
 
 /* Bytes over all iovecs of a message. */
-static size_t
+static inline size_t
 message_size(const struct msghdr *h)
 {
     size_t size = 0;
 
+    if (h->msg_iovlen == 1) {
+        return h->msg_iov->iov_len;
+    }
     for (size_t i = 0; i < (size_t)h->msg_iovlen; i++) {
         size += h->msg_iov[i].iov_len;
     }
@@ -32,11 +35,22 @@ has_segment_size(const struct msghdr *h, size_t *len)
     return found;
 }
 
-static bool
+/* Whether two messages go to the same endpoint, which is an IPv4 one or none. */
+static inline bool
+same_name(const struct msghdr *a, const struct msghdr *b)
+{
+    if (a->msg_namelen != b->msg_namelen) {
+        return false;
+    }
+    return a->msg_namelen == sizeof(struct sockaddr_in)
+               ? memcmp(a->msg_name, b->msg_name, sizeof(struct sockaddr_in)) == 0
+               : a->msg_namelen == 0;
+}
+
+static inline bool
 same_path(const struct msghdr *a, const struct msghdr *b)
 {
-    return a->msg_namelen == b->msg_namelen && a->msg_controllen == b->msg_controllen &&
-           (a->msg_namelen == 0 || memcmp(a->msg_name, b->msg_name, a->msg_namelen) == 0) &&
+    return same_name(a, b) && a->msg_controllen == b->msg_controllen &&
            (a->msg_controllen == 0 ||
             memcmp(a->msg_control, b->msg_control, (size_t)a->msg_controllen) == 0);
 }
@@ -155,15 +169,14 @@ ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n)
             out->msg_hdr.msg_controllen = enc.len;
             used_control += enc.len;
             out->msg_hdr.msg_iov = plan->iov + used_iov;
-            out->msg_hdr.msg_iovlen = 0;
             for (size_t k = 0; k < length; k++) {
                 const struct msghdr *h = &slots[i + k].msg_hdr;
-                size_t count = (size_t)h->msg_iovlen;
 
-                memcpy(plan->iov + used_iov, h->msg_iov, count * sizeof *h->msg_iov);
-                used_iov += count;
-                out->msg_hdr.msg_iovlen += count;
+                for (size_t part = 0; part < (size_t)h->msg_iovlen; part++) {
+                    plan->iov[used_iov++] = h->msg_iov[part];
+                }
             }
+            out->msg_hdr.msg_iovlen = (size_t)(plan->iov + used_iov - out->msg_hdr.msg_iov);
         }
     }
     return 0;
