@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-nommsg test-pythons sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-msan test-nommsg test-pythons sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -24,10 +24,11 @@ help:
 	@echo 'make demo         build, and move datagrams over loopback: socket against batches'
 	@echo 'make test         build, and run the whole suite (PYTEST_ARGS=... passes arguments on)'
 	@echo 'make test-c       the C core alone, under ASan and UBSan'
+	@echo 'make test-msan    the same under MSan (clang)'
 	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
 	@echo 'make test-pythons the suite on every Python of Debian from 3.13 on, and both builds, as root'
 	@echo 'make test-cross   the C core on 32 bits and with the highest byte first'
-	@echo 'make sanitize     the suite under ASan and UBSan'
+	@echo 'make sanitize     the suite under ASan and UBSan, and the C core under MSan'
 	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
@@ -81,7 +82,7 @@ test-pythons: | prerequisites
 	@$(PYTHON) tools/test_pythons.py $(PYTHON) $(PYTHONS)
 
 # CPython's own allocations are not freed at exit, so leaks are looked for by the tests that count.
-sanitize: $(VENV)/sanitize/installed test-c
+sanitize: $(VENV)/sanitize/installed test-c test-msan
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    IPV4BATCH_TEST_SANITIZED=1 \
@@ -112,15 +113,35 @@ tsan-tests: $(VENV)/tsan/installed
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 C_TESTED = build/c/passed-$(notdir $(CC))
 test-c: $(C_TESTED)
+test-msan: build/c/passed-msan
 
-$(C_TESTED): $(wildcard csrc/core/*.[ch] tests/c/*.[ch]) | prerequisites
-	@mkdir -p build/c
-	@for test in $(C_TESTS); do for mmsg in 0 1; do \
-	    $(CC) $(C_WARNINGS) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-	        $$(test $$mmsg = 0 || echo -DIPV4BATCH_NO_MMSG=1) -Icsrc/core -Itests/c \
-	        -o build/c/$$test tests/c/$$test.c csrc/core/*.c -lpthread && build/c/$$test || exit 1; \
-	done; done
+BUILDS = -UX -DIPV4BATCH_NO_MMSG=1
+C_ASAN = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+C_MSAN = -O1 -fsanitize=memory -fsanitize-memory-track-origins
+
+# Builds the core and runs the tests in C on it, in build/c/FOLDER: $(call run_c_tests,FOLDER,COMPILER,FLAGS)
+define run_c_tests
+	@for build in $(BUILDS); do \
+	    mkdir -p build/c/$(1)/$$build && ( \
+	        cd build/c/$(1)/$$build && root=../../../.. || exit 1; \
+	        compile="$(2) $(C_WARNINGS) -g $(3) $$build -I$$root/csrc/core -I$$root/tests/c"; \
+	        $$compile -c $$root/csrc/core/*.c || exit 1; \
+	        for test in $(C_TESTS); do \
+	            $$compile -o $$test $$root/tests/c/$$test.c *.o -lpthread && ./$$test || exit 1; \
+	        done \
+	    ) || exit 1; \
+	done
 	@touch $@
+endef
+
+C_TESTED_FILES := $(wildcard csrc/core/*.[ch] tests/c/*.[ch])
+$(C_TESTED): $(C_TESTED_FILES) | prerequisites
+	$(call run_c_tests,$(notdir $(CC)),$(CC),$(C_ASAN))
+
+# MemorySanitizer is clang's: it follows each byte that nobody set, into branches and into the kernel.
+build/c/passed-msan: $(C_TESTED_FILES)
+	@command -v clang >/dev/null || { echo 'make test-msan needs clang (Debian: clang libclang-rt-dev)' >&2; exit 1; }
+	$(call run_c_tests,msan,clang,$(C_MSAN))
 
 include tests/c/cross.mk
 include tests/fuzz/targets.mk
@@ -168,7 +189,6 @@ lint: $(VENV)/lint/installed
 # clang-tidy (.clang-tidy); all of it by cppcheck, which reads a dozen of the platforms' branches.
 C_SOURCES := $(wildcard csrc/*/*.c)
 C_HEADERS := $(wildcard csrc/*/*.h)
-BUILDS = -UX -DIPV4BATCH_NO_MMSG=1
 
 .PHONY: analyse
 analyse: $(C_SOURCES:csrc/%.c=build/lint/%) build/lint/cppcheck

@@ -81,11 +81,18 @@ check_bytes(const void *got, const void *expected, size_t len, const char *text,
     return true;
 }
 
-/* A request that is too large is answered with NULL, as it is without the sanitizer. */
+/* A request that is too large is answered with NULL, as it is without the sanitizers. */
 const char *__asan_default_options(void);
+const char *__msan_default_options(void);
 
 const char *
 __asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *
+__msan_default_options(void)
 {
     return "allocator_may_return_null=1";
 }

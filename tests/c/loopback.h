@@ -86,6 +86,16 @@ dead_address(void)
     return name;
 }
 
+/* MemorySanitizer maps its shadow of what the program uses, and gives up where it cannot. */
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#define MEMORY_IS_SHADOWED 1
+#endif
+#endif
+#ifndef MEMORY_IS_SHADOWED
+#define MEMORY_IS_SHADOWED 0
+#endif
+
 /* Takes away the memory that comes in large pieces, or gives it back. */
 static inline void
 memory_limit(bool on)

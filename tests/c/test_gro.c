@@ -313,7 +313,9 @@ main(void)
         test_peek_and_queue_only();
         test_truncation();
         test_random();
-        test_no_memory();
+        if (!MEMORY_IS_SHADOWED) {
+            test_no_memory();
+        }
     }
     return check_status();
 }
