@@ -33,8 +33,9 @@ help:
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
 	@echo 'make soak         100 million datagrams through loopback, each checked (SOAK_ARGS=... passes arguments on)'
-	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: some minutes on a quiet machine'
+	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: ten minutes at most, on a quiet machine'
 	@echo 'make bench-quick  a smoke test of the same'
+	@echo 'make bench-record the tables and the picture of the last make bench, into the documentation'
 	@echo 'make instructions instructions a message by callgrind, and their limits'
 	@echo 'make scaling      how throughput grows with threads'
 	@echo 'make lint         layout, types, warnings of two compilers, and three analyzers of C'
@@ -165,6 +166,11 @@ instructions: $(VENV)/bench/installed
 scaling: $(VENV)/bench/installed
 	@$(BENCH)/scaling.py
 
+# Tables and picture are of one run; the counts are exact, and made anew.
+.PHONY: bench-record
+bench-record: instructions
+	@cp $(addprefix build/benchmarks/,benchmarks.txt benchmarks-grid.txt benchmarks.svg benchmarks.png instructions.txt) docs
+
 # The tools' environment has the package too, for mypy; it is built as users build it.
 $(VENV)/lint/installed: $(SOURCES) | prerequisites
 	@test -x $(VENV)/lint/bin/python || $(PYTHON) -m venv $(VENV)/lint
@@ -172,7 +178,7 @@ $(VENV)/lint/installed: $(SOURCES) | prerequisites
 	@rm -rf build/lib* build/temp* build/bdist* ipv4batch.egg-info
 	@touch $@
 
-C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.c)
+C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.[ch])
 INCLUDES = -Icsrc/core -Icsrc/python -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 lint: $(VENV)/lint/installed

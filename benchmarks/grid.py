@@ -1,4 +1,4 @@
-"""What is measured, and the ratios that come of it."""
+"""What is measured, in which order, and the ratios that come of it."""
 
 import statistics
 from collections.abc import Iterable
@@ -11,14 +11,19 @@ BATCHES = (1, 8, 64, 256, 1024)
 SIZES = (64, 1200, 1472)
 DIRECTIONS = Times._fields
 
-# These move one datagram a call: the length of a batch means nothing to them, nor do offload and,
-# to two of them, control data.
-SINGLE = ("sendto", "sendmsg", "asyncio", "uvloop")
+# What can be asked of a peer. Those of SINGLE move one datagram a call, and those of LOOPS one a
+# turn of an event loop: the length of a batch means nothing to them.
 CONTROL = ("c", "go", "ipv4batch", "sendmsg")
 OFFLOAD = ("c", "ipv4batch")
+SINGLE = ("sendto", "sendmsg")
+LOOPS = ("asyncio", "uvloop")
 
-# A burst fits the second-level cache and the receive buffer, unless a batch is longer.
+# Datagrams of a burst, unless a batch is longer or the receive buffer smaller.
 BURST = 256
+
+# Datagrams of a measurement; more with offload, which would be over too soon.
+DATAGRAMS = 8192
+MORE_WITH_OFFLOAD = 4
 
 
 class Cell(NamedTuple):
@@ -35,13 +40,30 @@ class Spread:
     """A figure over the rounds."""
 
     low: float
+    lower_quartile: float
     median: float
+    upper_quartile: float
     high: float
 
     @classmethod
     def over(cls, values: Iterable[float]) -> "Spread":
-        values = list(values)
-        return cls(min(values), statistics.median(values), max(values))
+        values = sorted(values)
+        quartiles = (
+            statistics.quantiles(values, method="inclusive") if len(values) > 1 else values * 3
+        )
+        return cls(values[0], *quartiles, values[-1])
+
+    def over_other(self, other: "Spread") -> "Spread":
+        """The ratio to figures that were not taken in pairs with these: its ends are the worst that
+        any pair would give.
+        """
+        return Spread(
+            self.low / other.high,
+            self.lower_quartile / other.upper_quartile,
+            self.median / other.median,
+            self.upper_quartile / other.lower_quartile,
+            self.high / other.low,
+        )
 
 
 Measured = dict[Cell, dict[str, list[Times]]]
@@ -49,9 +71,14 @@ Measured = dict[Cell, dict[str, list[Times]]]
 
 
 def cells(quick: bool) -> list[Cell]:
-    """The whole grid, or one cell of each kind."""
+    """The whole grid, or the cells that the table of goals needs."""
     if quick:
-        return [Cell(64, 1200, control, offload) for control in (0, 1) for offload in (0, 1)]
+        return [
+            Cell(1, 1200, 0, 0),
+            Cell(64, 1200, 0, 0),
+            Cell(64, 1200, 1, 0),
+            Cell(64, 1200, 0, 1),
+        ]
     return [
         Cell(batch, size, control, offload)
         for batch in BATCHES
@@ -62,27 +89,41 @@ def cells(quick: bool) -> list[Cell]:
 
 
 def takes_part(peer: str, cell: Cell) -> bool:
-    """Whether a peer can do what a cell asks for, and has not done it in another cell."""
-    if cell.offload and peer not in OFFLOAD:
-        return False
+    """Whether a peer is measured in a cell: it can do what the cell asks for, or is what the others
+    are held against there.
+    """
     if cell.control and peer not in CONTROL:
         return False
-    return peer not in SINGLE or cell.batch == 64
+    if cell.offload:
+        return peer in OFFLOAD or (peer == "sendto" and cell.batch == 64)
+    if peer in SINGLE:
+        return cell.batch in (1, 64)
+    return peer not in LOOPS or cell.batch == 64
+
+
+def task_of(cell: Cell, room: int, datagrams: int = DATAGRAMS) -> Task | None:
+    """What a peer is told to measure, where its receive buffer has room for so many datagrams; None
+    if a batch does not fit.
+    """
+    if cell.batch > room:
+        return None
+    burst = max(cell.batch, min(BURST, room))
+    if cell.offload and cell.batch >= 64:
+        datagrams *= MORE_WITH_OFFLOAD
+    return Task(*cell, bursts=max(8, datagrams // burst), burst=burst)
 
 
 def measure_round(
-    peers: dict[str, Peer], chosen: list[Cell], bursts: int, number: int, measured: Measured
+    peers: dict[str, Peer], tasks: dict[Cell, Task], number: int, measured: Measured
 ) -> None:
-    """Measure every cell once with every peer, one after the other; each round begins with another
-    peer, so that none profits from its place.
+    """Measure every cell once with every peer, one right after the other; each round begins with
+    another peer, so that none profits from its place.
     """
     names = list(peers)
     start = number % len(names)
-    for cell in chosen:
-        burst = max(BURST, cell.batch)
+    for cell, task in tasks.items():
         for name in names[start:] + names[:start]:
             if takes_part(name, cell):
-                task = Task(*cell, bursts=bursts, burst=burst)
                 times = measured.setdefault(cell, {}).setdefault(name, [])
                 times.append(peers[name].measure(task))
 
@@ -93,17 +134,12 @@ def nanoseconds(measured: Measured, cell: Cell, peer: str, direction: str) -> Sp
     return Spread.over(getattr(times, direction) for times in rounds) if rounds else None
 
 
-def ratio(
-    measured: Measured, cell: Cell, peer: str, direction: str, base: Cell | None = None
-) -> Spread | None:
-    """How many times as long as ipv4batch in `cell` the peer took in `base`, or in the same cell,
-    round by round.
-    """
-    ours = measured.get(cell, {}).get("ipv4batch")
-    theirs = measured.get(base or cell, {}).get(peer)
-    if not ours or not theirs:
+def ratio(measured: Measured, cell: Cell, direction: str, peer: str, to: str) -> Spread | None:
+    """The time of one peer for that of another in the same cell, round by round."""
+    by_peer = measured.get(cell, {})
+    if peer not in by_peer or to not in by_peer:
         return None
     return Spread.over(
-        getattr(their, direction) / getattr(our, direction)
-        for our, their in zip(ours, theirs, strict=True)
+        getattr(one, direction) / getattr(other, direction)
+        for one, other in zip(by_peer[peer], by_peer[to], strict=True)
     )

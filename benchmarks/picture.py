@@ -3,67 +3,149 @@
 import pathlib
 
 import matplotlib as mpl
-from grid import BATCHES, DIRECTIONS, Cell, Measured, nanoseconds
+from grid import BATCHES, DIRECTIONS, Cell, Measured, Spread, nanoseconds
 
 mpl.use("agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 SIZE = 1200
 
-# Name, cell but for the batch, label, and colours that also differ in grey.
-CURVES = (
-    ("go", 0, "Go x/net/ipv4", "#9aa5b1"),
-    ("c", 0, "C loop", "#52606d"),
-    ("ipv4batch", 0, "ipv4batch", "#1f78b4"),
-    ("c", 1, "C loop, offload", "#e6a15c"),
-    ("ipv4batch", 1, "ipv4batch, offload", "#d9480f"),
+OURS, THEIRS, C, TEXT = "#1f78b4", "#c3cbd4", "#6b7a89", "#243b53"
+
+# From the slowest to the fastest: peer, offload, what it calls (by direction), colour.
+BARS = (
+    ("asyncio", 0, ("asyncio", "asyncio"), THEIRS),
+    ("uvloop", 0, ("uvloop", "uvloop"), THEIRS),
+    ("sendmsg", 0, ("socket sendmsg", "socket recvmsg_into"), THEIRS),
+    ("sendto", 0, ("socket sendto", "socket recvfrom_into"), THEIRS),
+    ("go", 0, ("Go WriteBatch", "Go ReadBatch"), THEIRS),
+    ("c", 0, ("C sendmmsg", "C recvmmsg"), C),
+    ("ipv4batch", 0, ("ipv4batch", "ipv4batch"), OURS),
+    ("c", 1, ("C, UDP_SEGMENT", "C, UDP_GRO"), C),
+    ("ipv4batch", 1, ("ipv4batch, gso", "ipv4batch, gro"), OURS),
 )
-LINES = (("sendto", "socket: sendto, recvfrom_into"), ("asyncio", "asyncio"))
+
+# Peer, offload, label, colour, style: of what has batches.
+CURVES = (
+    ("go", 0, "Go", "#d9822b", "o-"),
+    ("c", 0, "C loop", C, "s-"),
+    ("ipv4batch", 0, "ipv4batch", OURS, "o-"),
+    ("c", 1, "C loop, offload", C, "s--"),
+    ("ipv4batch", 1, "ipv4batch, offload", OURS, "o--"),
+)
 
 
-def _draw_direction(axes: Axes, measured: Measured, direction: str) -> None:
-    for peer, offload, label, colour in CURVES:
+def _whiskers(spreads: list[Spread]) -> list[list[float]]:
+    """From the median to the quartiles."""
+    return [
+        [s.median - s.lower_quartile for s in spreads],
+        [s.upper_quartile - s.median for s in spreads],
+    ]
+
+
+def _draw_bars(axes: Axes, measured: Measured, direction: str) -> None:
+    """What a datagram takes at 64 a batch, by every peer."""
+    column = DIRECTIONS.index(direction)
+    rows = [
+        (names[column], spread, colour)
+        for peer, offload, names, colour in BARS
+        if (spread := nanoseconds(measured, Cell(64, SIZE, 0, offload), peer, direction))
+    ]
+    names, spreads, colours = zip(*rows, strict=True)
+    bars = axes.barh(names, [s.median for s in spreads], color=colours, height=0.72)
+    axes.errorbar(
+        [s.median for s in spreads],
+        names,
+        xerr=_whiskers(list(spreads)),
+        fmt="none",
+        ecolor=TEXT,
+        elinewidth=1,
+        capsize=2.5,
+    )
+    widest = max(s.upper_quartile for s in spreads)
+    for bar, spread in zip(bars, spreads, strict=True):
+        axes.text(
+            spread.upper_quartile + widest * 0.015,
+            bar.get_y() + bar.get_height() / 2,
+            f"{spread.median:,.0f}",
+            va="center",
+            color=TEXT,
+        )
+    axes.set_xlim(0, widest * 1.18)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("ns a datagram, less is better")
+    axes.set_title(f"{direction.capitalize()}: {SIZE} bytes, 64 a batch", loc="left")
+
+
+def _draw_curves(axes: Axes, measured: Measured, direction: str) -> None:
+    """How the length of a batch matters, to those who have batches."""
+    for peer, offload, label, colour, style in CURVES:
         points = [
             (batch, spread)
             for batch in BATCHES
             if (spread := nanoseconds(measured, Cell(batch, SIZE, 0, offload), peer, direction))
         ]
         if points:
-            batches = [batch for batch, _ in points]
-            axes.plot(batches, [s.median for _, s in points], "o-", color=colour, label=label)
-            axes.fill_between(
+            batches, spreads = zip(*points, strict=True)
+            axes.errorbar(
                 batches,
-                [s.low for _, s in points],
-                [s.high for _, s in points],
+                [s.median for s in spreads],
+                yerr=_whiskers(list(spreads)),
+                fmt=style,
                 color=colour,
-                alpha=0.15,
-                linewidth=0,
+                label=label,
+                markersize=4,
+                elinewidth=1,
+                capsize=2.5,
             )
-    for (peer, label), style in zip(LINES, ("--", ":"), strict=True):
-        spread = nanoseconds(measured, Cell(64, SIZE, 0, 0), peer, direction)
-        if spread:
-            axes.axhline(spread.median, linestyle=style, color="#7b8794", label=label)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_xticks(BATCHES, map(str, BATCHES))
-    axes.set_xlabel("messages a batch")
-    axes.set_title(f"{direction}, {SIZE} bytes, loopback")
-    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("datagrams a batch")
+    axes.set_ylabel("ns a datagram")
+    axes.set_title(f"{direction.capitalize()}: the length of a batch", loc="left")
 
 
-def draw(measured: Measured, directory: pathlib.Path) -> None:
-    """Write bench.svg and bench.png: time a datagram over the length of a batch."""
-    # No date, and the same names in each run: a picture changes only when its numbers do.
-    plt.rcParams["svg.hashsalt"] = "ipv4batch"
-    figure, both = plt.subplots(1, len(DIRECTIONS), figsize=(10, 4.2), sharey=True)
-    for axes, direction in zip(both, DIRECTIONS, strict=True):
-        _draw_direction(axes, measured, direction)
-    both[0].set_ylabel("ns a datagram (less is better)")
-    handles, labels = both[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.set_layout_engine("constrained")
-    figure.savefig(directory / "bench.svg", metadata={"Date": None})
-    figure.savefig(directory / "bench.png", dpi=110)
-    plt.close(figure)
+def draw(run: str, measured: Measured, directory: pathlib.Path) -> None:
+    """Write benchmarks.svg and benchmarks.png; `run` tells under them where they are from."""
+    # No date of its own, and the same names in each run: it changes only when the numbers do.
+    style = {
+        "svg.hashsalt": "ipv4batch",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": TEXT,
+        "axes.labelcolor": TEXT,
+        "axes.titlecolor": TEXT,
+        "axes.titleweight": "bold",
+        "axes.titlesize": 11,
+        "xtick.color": TEXT,
+        "ytick.color": TEXT,
+        "font.size": 9.5,
+    }
+    with plt.rc_context(style):
+        figure, grid = plt.subplots(
+            2, len(DIRECTIONS), figsize=(10.5, 7.6), height_ratios=(1.15, 1), layout="constrained"
+        )
+        for column, direction in enumerate(DIRECTIONS):
+            _draw_bars(grid[0, column], measured, direction)
+            _draw_curves(grid[1, column], measured, direction)
+            for axes in grid[:, column]:
+                axes.grid(visible=True, axis="both", color="#e4e7eb", linewidth=0.8)
+                axes.set_axisbelow(True)
+            grid[0, column].grid(visible=False, axis="y")
+        grid[1, 0].legend(frameon=False, fontsize=8.5)
+        figure.supxlabel(
+            f"Loopback, one thread. Median; half of the rounds lie within the whiskers. {run}",
+            fontsize=8,
+            color=TEXT,
+        )
+        figure.savefig(directory / "benchmarks.svg", metadata={"Date": None, "Title": run})
+        figure.savefig(directory / "benchmarks.png", dpi=130)
+        plt.close(figure)

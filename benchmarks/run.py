@@ -1,35 +1,62 @@
 """`make bench`: ipv4batch beside its peers, in one run, taking turns.
 
-Prints the table of goals and the table of the grid, and writes all that was measured as JSON and a
-picture. `--quick` is a smoke test: one cell of each kind, few rounds, and no codecs.
+Prints the grid, the table of goals, what codecs take, and how throughput grows with threads;
+writes that, all that was measured as JSON, and a picture. `--quick` is a smoke test: a few cells
+and rounds, no codecs, no threads.
 """
 
 import argparse
+import datetime
+import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import subprocess
 import sys
+import time
 from typing import Any
 
+import memory
 import picture
 import pyperf
 import report
-from grid import Cell, Measured, cells, measure_round
-from processes import BUILD, HERE, peers
+import scaling
+from grid import BURST, DATAGRAMS, SIZES, Measured, cells, measure_round, task_of
+from processes import BUILD, HERE, peers, room
 from rich.console import Console
 from rich.progress import Progress
 
+QUICK = BUILD / "quick"
 
-def measure(quick: bool, rounds: int) -> Measured:
-    """The grid, in as many rounds."""
-    chosen = cells(quick)
+# The grid's rounds, and the time after which no other begins.
+ROUNDS, SECONDS = 25, 330
+FEWEST = 3
+
+
+def measure(quick: bool, rounds: int, seconds: float) -> Measured:
+    """The grid, in at most so many rounds."""
+    rooms = {size: room(size) for size in SIZES}
+    if min(rooms.values()) < BURST:
+        print("benchmarks: a small receive buffer makes short bursts", file=sys.stderr)
+    tasks = {}
+    for cell in cells(quick):
+        task = task_of(cell, rooms[cell.size], DATAGRAMS // 4 if quick else DATAGRAMS)
+        if task is None:
+            print(
+                f"benchmarks: {cell} is left out: the receive buffer is too small", file=sys.stderr
+            )
+        else:
+            tasks[cell] = task
     measured: Measured = {}
+    end = time.monotonic() + seconds
     with peers() as running, Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("grid", total=rounds)
+        bar = progress.add_task("grid", total=rounds)
         for number in range(rounds):
-            measure_round(running, chosen, 16 if quick else 32, number, measured)
-            progress.advance(task)
+            if number >= FEWEST and time.monotonic() > end:
+                break
+            measure_round(running, tasks, number, measured)
+            progress.advance(bar)
     return measured
 
 
@@ -49,14 +76,43 @@ def measure_codecs() -> report.CodecTimes:
     }
 
 
-def as_json(measured: Measured, codecs: report.CodecTimes) -> dict[str, Any]:
-    """All that was measured, in nanoseconds a datagram or call."""
+def first_line(*command: str) -> str | None:
+    """What a program calls itself."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.splitlines()[0]
+
+
+def surroundings() -> dict[str, Any]:
+    """What a figure depends on beside the code."""
+    names = ("ipv4batch", "uvloop", "dpkt", "scapy", "pyperf")
     return {
-        "machine": {
-            "kernel": f"{platform.system()} {platform.release()}",
-            "python": f"{platform.python_implementation()} {platform.python_version()}",
-        },
-        "grid": [
+        "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "compiler": first_line(os.environ.get("CC", "cc"), "--version"),
+        "go": first_line("go", "version"),
+        "packages": {name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def headline(around: dict[str, Any], rounds: int) -> str:
+    """The run in a line, which the tables and the picture share."""
+    return (
+        f"{around['date']}, {around['kernel']}, {around['cpus']} CPUs, {around['python']}, "
+        f"load before {around['load'][0]:.1f}, {rounds} rounds"
+    )
+
+
+def as_json(around: dict[str, Any], measured: Measured, counted: scaling.Counted) -> dict[str, Any]:
+    """The surroundings, and the grid and the threads round by round."""
+    return {
+        "surroundings": around,
+        "grid_ns": [
             {
                 **cell._asdict(),
                 "peers": {
@@ -65,27 +121,41 @@ def as_json(measured: Measured, codecs: report.CodecTimes) -> dict[str, Any]:
             }
             for cell, by_peer in measured.items()
         ],
-        "codecs": codecs,
+        "threads_per_second": [
+            {**case._asdict(), "counts": by_threads} for case, by_threads in counted.items()
+        ],
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="ipv4batch beside its peers")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
-    parser.add_argument("--rounds", type=int, help="rounds of the grid (9; 2 with --quick)")
-    parser.add_argument("--out", type=pathlib.Path, default=BUILD, help="directory of the results")
+    parser.add_argument("--rounds", type=int, help=f"of the grid ({ROUNDS}; 2 with --quick)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for the grid, about")
+    parser.add_argument("--out", type=pathlib.Path, help="directory of the results")
     arguments = parser.parse_args()
-    rounds = arguments.rounds or (2 if arguments.quick else 9)
+    rounds = arguments.rounds or (2 if arguments.quick else ROUNDS)
+    directory = arguments.out or (QUICK if arguments.quick else BUILD)
 
-    measured = measure(arguments.quick, rounds)
-    codecs = {} if arguments.quick else measure_codecs()
-    text = report.as_text(measured, codecs, rounds)
-    print(text)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "bench.json").write_text(json.dumps(as_json(measured, codecs), indent=1))
-    (arguments.out / "bench.txt").write_text(text)
-    if Cell(64, 1200, 0, 0) in measured:
-        picture.draw(measured, arguments.out)
+    around = surroundings()
+    bytes_each = memory.measure()
+    measured = measure(arguments.quick, rounds, arguments.seconds)
+    codecs: report.CodecTimes = {}
+    counted: scaling.Counted = {}
+    if not arguments.quick:
+        codecs = measure_codecs()
+        counted = scaling.count(rounds=3)
+
+    run = headline(around, len(measured[report.PLAIN]["ipv4batch"]))
+    grid = report.grid_text(run, measured)
+    goals = report.goals_text(run, measured, codecs, bytes_each, scaling.as_text(counted))
+    print(grid, goals, sep="\n")
+    directory.mkdir(parents=True, exist_ok=True)
+    everything = as_json(around, measured, counted) | {"codecs_ns": codecs, "bytes": bytes_each}
+    (directory / "benchmarks.json").write_text(json.dumps(everything, indent=1))
+    (directory / "benchmarks-grid.txt").write_text(grid)
+    (directory / "benchmarks.txt").write_text(goals)
+    picture.draw(run, measured, directory)
 
 
 if __name__ == "__main__":

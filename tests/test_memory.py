@@ -28,6 +28,9 @@ SANITIZED = os.environ.get("IPV4BATCH_TEST_SANITIZED", "0") not in ("", "0")
 SLACK = 512 * 1024
 """Bytes by which a process may grow of itself; a byte for each of a million messages is more."""
 
+HEAP = 8 * 1024
+"""Bytes by which malloc's own count may differ; Python's small objects are counted as blocks."""
+
 CALL = 1024
 """Bytes that a call may hold while it runs: its list, its result; not a byte for each of 1000."""
 
@@ -40,6 +43,31 @@ DATA = bytes(range(40))
 Round = Callable[[], object]
 
 
+class Heap(ctypes.Structure):
+    """What malloc knows of itself: mallinfo2(3), of glibc 2.33 or later."""
+
+    _fields_ = (
+        ("before", ctypes.c_size_t * 4),
+        ("hblkhd", ctypes.c_size_t),
+        ("between", ctypes.c_size_t * 2),
+        ("uordblks", ctypes.c_size_t),
+        ("after", ctypes.c_size_t * 2),
+    )
+
+
+_MALLINFO = None if SANITIZED else getattr(ctypes.CDLL(None), "mallinfo2", None)
+if _MALLINFO is not None:
+    _MALLINFO.restype = Heap
+
+
+def in_heap() -> int:
+    """Bytes that malloc has given out, and that were mapped for it; 0 where it does not tell."""
+    if _MALLINFO is None:
+        return 0
+    heap = _MALLINFO()
+    return int(heap.uordblks + heap.hblkhd)
+
+
 def resident() -> int:
     """Bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -50,7 +78,8 @@ def assert_flat(once: Round, rounds: int = ROUNDS) -> None:
     counts = array.array("q", bytes(8 * 11))
     for _ in range(3):
         once()
-    before = resident()
+    gc.collect()
+    before, heap = resident(), in_heap()
     for at in range(len(counts)):
         gc.collect()
         counts[at] = sys.getallocatedblocks()
@@ -58,6 +87,7 @@ def assert_flat(once: Round, rounds: int = ROUNDS) -> None:
             once()
     growth = [new - old for old, new in itertools.pairwise(counts)]
     assert abs(counts[-1] - counts[0]) < FEW, growth
+    assert in_heap() - heap < HEAP
     if not SANITIZED:
         assert resident() - before < SLACK
 

@@ -1,256 +1,57 @@
-/* loop.c - the bare C loop: recvmmsg and sendmmsg with nothing around them, and the same with
- * UDP_SEGMENT and UDP_GRO, which gathers from and scatters to one buffer a datagram as ipv4batch does.
+/* loop.c - the bare C loop of lane.h, timed and counted.
  *
  * It reads a measurement a line, "batch size control offload bursts burst", and answers with a line of
  * the nanoseconds of each burst's sending and one of its receiving. Both sockets are its own, on
  * loopback; a burst is sent, and then received from a full queue.
  *
- * With an argument "read N" or "write N" it makes N calls of 64 messages, to be counted by callgrind.
+ * With the arguments "fixed|list FEW MANY" it makes calls to be counted by callgrind, in the way of
+ * counted.py: a line for each row, and a mark around FEW calls and around MANY.
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "lane.h"
 
-enum {
-    UDP_SEGMENT_OPTION = 103,
-    UDP_GRO_OPTION = 104,
-    MOST = 1024,       /* messages of a burst */
-    STRIDE = 2048,     /* bytes between buffers */
-    COALESCED = 65536, /* bytes that one receive can bring */
-    COALESCED_BUFFERS = 64,
-    LARGEST_RUN = 65507, /* bytes that one send can take */
-    CONTROL = 256,
-    RECEIVE_BUFFER = 16 << 20,
-};
+enum { MOST_BURSTS = 100000 };
 
-static struct mmsghdr out[MOST], in[MOST];
-static struct iovec out_iov[MOST], in_iov[MOST], queue_iov[COALESCED_BUFFERS];
-static struct sockaddr_in names[MOST];
-static char out_control[MOST][CONTROL], in_control[MOST][CONTROL];
-static char *out_slab, *in_slab, *queue;
-static struct mmsghdr coalesced[COALESCED_BUFFERS];
-static long long sent_ns[100000], received_ns[100000];
-
-static void
-check(int failed, const char *what)
-{
-    if (failed) {
-        fprintf(stderr, "%s: %s\n", what, strerror(errno));
-        exit(1);
-    }
-}
-
-static long long
-now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-static size_t
-put(char *control, size_t at, int level, int type, const void *data, size_t len)
-{
-    struct cmsghdr *c = (struct cmsghdr *)(control + at);
-
-    c->cmsg_level = level;
-    c->cmsg_type = type;
-    c->cmsg_len = CMSG_LEN(len);
-    memcpy(CMSG_DATA(c), data, len);
-    return at + CMSG_SPACE(len);
-}
-
-/* The control data that every message is sent with: TTL, TOS, PKTINFO. */
-static size_t
-path(char *control)
-{
-    int ttl = 9, tos = 2;
-    struct in_pktinfo info = {.ipi_spec_dst.s_addr = htonl(INADDR_LOOPBACK)};
-    size_t len = put(control, 0, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
-
-    len = put(control, len, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
-    return put(control, len, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
-}
+static long long sent_ns[MOST_BURSTS], received_ns[MOST_BURSTS];
 
 static int
-bound(struct sockaddr_in *name)
+least(int a, int b)
 {
-    int fd = socket(AF_INET, SOCK_DGRAM, 0), size = RECEIVE_BUFFER;
-    socklen_t len = sizeof *name;
-
-    *name = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0) {
-        check(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) != 0, "SO_RCVBUF");
-    }
-    check(bind(fd, (struct sockaddr *)name, sizeof *name) != 0, "bind");
-    check(getsockname(fd, (struct sockaddr *)name, &len) != 0, "getsockname");
-    return fd;
+    return a < b ? a : b;
 }
 
 static void
-want_control(int fd)
-{
-    int on = 1;
-
-    check(setsockopt(fd, IPPROTO_IP, IP_RECVTTL, &on, sizeof on) != 0, "IP_RECVTTL");
-    check(setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on) != 0, "IP_RECVTOS");
-    check(setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) != 0, "IP_PKTINFO");
-    check(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0, "SO_TIMESTAMPNS");
-}
-
-static void
-prepare(int size, int control, struct sockaddr_in *to)
-{
-    memset(out, 0, sizeof out);
-    memset(in, 0, sizeof in);
-    for (int i = 0; i < MOST; i++) {
-        out_iov[i] = (struct iovec){out_slab + (size_t)i * STRIDE, (size_t)size};
-        in_iov[i] = (struct iovec){in_slab + (size_t)i * STRIDE, STRIDE};
-        out[i].msg_hdr.msg_iov = &out_iov[i];
-        out[i].msg_hdr.msg_iovlen = 1;
-        out[i].msg_hdr.msg_name = to;
-        out[i].msg_hdr.msg_namelen = sizeof *to;
-        in[i].msg_hdr.msg_iov = &in_iov[i];
-        in[i].msg_hdr.msg_iovlen = 1;
-        in[i].msg_hdr.msg_name = &names[i];
-        if (control) {
-            out[i].msg_hdr.msg_control = out_control[i];
-            out[i].msg_hdr.msg_controllen = path(out_control[i]);
-            in[i].msg_hdr.msg_control = in_control[i];
-        }
-    }
-}
-
-static void
-send_plain(int fd, int first, int count)
-{
-    check(sendmmsg(fd, out + first, (unsigned)count, 0) != count, "sendmmsg");
-}
-
-/* Runs of as many messages as one UDP_SEGMENT datagram takes, all in one call. */
-static void
-send_offload(int fd, int first, int count, int size)
-{
-    static struct iovec iov[MOST];
-    static char control[MOST][CONTROL];
-    struct mmsghdr runs[MOST];
-    int most = LARGEST_RUN / size < 64 ? LARGEST_RUN / size : 64, n = 0;
-    unsigned short segment = (unsigned short)size;
-
-    memset(runs, 0, sizeof runs[0] * (size_t)(count / most + 1));
-    for (int i = 0; i < count; i += most, n++) {
-        int length = count - i < most ? count - i : most;
-        const struct msghdr *like = &out[first + i].msg_hdr;
-        struct msghdr *h = &runs[n].msg_hdr;
-
-        for (int k = 0; k < length; k++) {
-            iov[i + k] = *out[first + i + k].msg_hdr.msg_iov;
-        }
-        h->msg_name = like->msg_name;
-        h->msg_namelen = like->msg_namelen;
-        h->msg_iov = iov + i;
-        h->msg_iovlen = (size_t)length;
-        h->msg_control = control[n];
-        memcpy(control[n], like->msg_control == NULL ? "" : like->msg_control,
-               like->msg_controllen);
-        h->msg_controllen = put(control[n], like->msg_controllen, IPPROTO_UDP, UDP_SEGMENT_OPTION,
-                                &segment, sizeof segment);
-    }
-    check(sendmmsg(fd, runs, (unsigned)n, 0) != n, "sendmmsg of runs");
-}
-
-static void
-receive_plain(int fd, int first, int count, int control)
-{
-    for (int i = first; i < first + count; i++) {
-        in[i].msg_hdr.msg_namelen = sizeof names[i];
-        in[i].msg_hdr.msg_controllen = control ? CONTROL : 0;
-    }
-    check(recvmmsg(fd, in + first, (unsigned)count, MSG_DONTWAIT, NULL) != count, "recvmmsg");
-}
-
-/* The kernel's bundles, each datagram of which is copied to where it belongs. */
-static void
-receive_offload(int fd, int count, int control)
-{
-    int done = 0;
-
-    while (done < count) {
-        int want = count - done < COALESCED_BUFFERS ? count - done : COALESCED_BUFFERS, got;
-
-        for (int i = 0; i < want; i++) {
-            coalesced[i].msg_hdr.msg_namelen = sizeof names[i];
-            coalesced[i].msg_hdr.msg_controllen = CONTROL;
-        }
-        got = recvmmsg(fd, coalesced, (unsigned)want, MSG_DONTWAIT, NULL);
-        check(got <= 0, "recvmmsg of bundles");
-        for (int i = 0; i < got; i++) {
-            struct msghdr *h = &coalesced[i].msg_hdr;
-            size_t total = coalesced[i].msg_len, segment = total;
-
-            for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
-                if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO_OPTION) {
-                    segment = (size_t)*(int *)CMSG_DATA(c);
-                }
-            }
-            for (size_t at = 0; at < total; at += segment, done++) {
-                size_t len = total - at < segment ? total - at : segment;
-
-                memcpy(in_iov[done].iov_base, (char *)h->msg_iov->iov_base + at, len);
-                memcpy(in[done].msg_hdr.msg_name, h->msg_name, sizeof names[0]);
-                in[done].msg_len = (unsigned)len;
-                if (control) {
-                    memcpy(in_control[done], h->msg_control, h->msg_controllen);
-                    in[done].msg_hdr.msg_controllen = h->msg_controllen;
-                }
-            }
-        }
-    }
-}
-
-static void
-measure(int batch, int size, int control, int offload, int bursts, int burst)
+measure(struct lane *lane, int batch, int size, int control, int offload, int bursts, int burst)
 {
     struct sockaddr_in to, from;
-    int receiver = bound(&to), sender = bound(&from), on = 1;
+    int receiver = bound(&to, 0), sender = bound(&from, 0);
 
     if (control) {
         want_control(receiver);
     }
     if (offload) {
-        check(setsockopt(receiver, IPPROTO_UDP, UDP_GRO_OPTION, &on, sizeof on) != 0, "UDP_GRO");
+        switch_on(receiver, IPPROTO_UDP, UDP_GRO_OPTION, "UDP_GRO");
     }
-    prepare(size, control, &to);
+    lane_prepare(lane, size, control, &to);
     for (int b = 0; b < bursts; b++) {
         long long start = now();
 
         for (int i = 0; i < burst; i += batch) {
-            int count = burst - i < batch ? burst - i : batch;
-
             if (offload) {
-                send_offload(sender, i, count, size);
+                send_offload(lane, sender, i, least(batch, burst - i));
             }
             else {
-                send_plain(sender, i, count);
+                send_plain(lane, sender, i, least(batch, burst - i));
             }
         }
         sent_ns[b] = now() - start;
         start = now();
-        if (offload) {
-            receive_offload(receiver, burst, control);
-        }
-        else {
-            for (int i = 0; i < burst; i += batch) {
-                receive_plain(receiver, i, burst - i < batch ? burst - i : batch, control);
-            }
+        for (int done = 0; done < burst;) {
+            int want = least(batch, burst - done);
+            int got = offload ? receive_offload(lane, receiver, done, want, MSG_DONTWAIT)
+                              : receive_plain(lane, receiver, done, want, MSG_DONTWAIT);
+
+            check(got <= 0, "recvmmsg");
+            done += got;
         }
         received_ns[b] = now() - start;
     }
@@ -258,62 +59,170 @@ measure(int batch, int size, int control, int offload, int bursts, int burst)
     close(sender);
 }
 
-/* Calls of 64 for callgrind, a read after each write; what is counted is one direction more often
- * than the other. */
-static int
-count_calls(const char *direction, int calls)
-{
-    struct sockaddr_in to, from;
-    int receiver = bound(&to), sender = bound(&from);
-    int reading = strcmp(direction, "read") == 0;
+/* What a program has that keeps its messages in a list of its own: the slots of a call are filled from
+ * them, and the results go back to them. It is what read_batch and write_batch do for any list. */
+struct message {
+    void *base;
+    size_t len;
+    struct sockaddr_in *name;
+    void *control;
+    size_t controllen;
+    unsigned n;
+    size_t nn;
+    int flags;
+};
 
-    prepare(64, 0, &to);
+static void
+fill_slots(struct mmsghdr *slots, struct iovec *iov, struct message *const *list, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct message *m = list[i];
+        struct msghdr *h = &slots[i].msg_hdr;
+
+        iov[i].iov_base = m->base;
+        iov[i].iov_len = m->len;
+        h->msg_iov = &iov[i];
+        h->msg_iovlen = 1;
+        h->msg_name = m->name;
+        h->msg_namelen = sizeof *m->name;
+        h->msg_control = m->control;
+        h->msg_controllen = m->controllen;
+        h->msg_flags = 0;
+    }
+}
+
+static void
+keep_results(const struct mmsghdr *slots, struct message *const *list, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct message *m = list[i];
+
+        m->n = slots[i].msg_len;
+        m->nn = slots[i].msg_hdr.msg_controllen;
+        m->flags = slots[i].msg_hdr.msg_flags;
+    }
+}
+
+static void
+make_list(struct message *messages, struct message **list, const struct mmsghdr *like, size_t room)
+{
+    for (int i = 0; i < MOST; i++) {
+        const struct msghdr *h = &like[i].msg_hdr;
+
+        messages[i] = (struct message){.base = h->msg_iov->iov_base,
+                                       .len = h->msg_iov->iov_len,
+                                       .name = h->msg_name,
+                                       .control = h->msg_control,
+                                       .controllen = room ? room : h->msg_controllen};
+        list[i] = &messages[i];
+    }
+}
+
+/* Where callgrind dumps. */
+__attribute__((noinline)) void
+mark(void)
+{
+    __asm__ volatile("");
+}
+
+/* Writes, and reads what was written if that is wanted, from fixed slots. */
+static void
+call_fixed(struct lane *lane, int sender, int receiver, int reading, int batch, int calls)
+{
     for (int i = 0; i < calls; i++) {
+        send_plain(lane, sender, 0, batch);
         if (reading) {
-            send_plain(sender, 0, 64);
-            receive_plain(receiver, 0, 64, 0);
-        }
-        else {
-            send_plain(sender, 0, 64);
+            check(receive_plain(lane, receiver, 0, batch, MSG_DONTWAIT) != batch, "recvmmsg");
         }
     }
-    return 0;
+}
+
+/* The same for lists of messages. */
+static void
+call_list(struct lane *lane, int sender, int receiver, int reading, int batch, int calls)
+{
+    static struct message outgoing[MOST], incoming[MOST];
+    static struct message *out_list[MOST], *in_list[MOST];
+
+    make_list(outgoing, out_list, lane->out, 0);
+    make_list(incoming, in_list, lane->in, lane->control ? CONTROL : 0);
+    for (int i = 0; i < calls; i++) {
+        fill_slots(lane->out, lane->out_iov, out_list, batch);
+        check(sendmmsg(sender, lane->out, (unsigned)batch, 0) != batch, "sendmmsg");
+        keep_results(lane->out, out_list, batch);
+        if (reading) {
+            fill_slots(lane->in, lane->in_iov, in_list, batch);
+            check(recvmmsg(receiver, lane->in, (unsigned)batch, MSG_DONTWAIT, NULL) != batch,
+                  "recvmmsg");
+            keep_results(lane->in, in_list, batch);
+        }
+    }
+}
+
+static void
+count_row(struct lane *lane, int from_list, int reading, int batch, int control, const int times[2])
+{
+    struct sockaddr_in to, from;
+    int receiver = bound(&to, 0), sender = bound(&from, 0);
+    const char *more = control ? ", TTL and PKTINFO" : "";
+
+    lane_prepare(lane, 64, control, &to);
+    if (control) {
+        want_control(receiver);
+    }
+    mark();
+    for (int i = 0; i < 2; i++) {
+        (from_list ? call_list : call_fixed)(lane, sender, receiver, reading, batch, times[i]);
+        mark();
+    }
+    if (reading) {
+        printf("read_batch of %d%s\t%d\twrite_batch of %d%s\n", batch, more, batch, batch, more);
+    }
+    else {
+        printf("write_batch of %d%s\t%d\t\n", batch, more, batch);
+    }
+    close(receiver);
+    close(sender);
+}
+
+static void
+count(struct lane *lane, int from_list, const int times[2])
+{
+    static const int batches[] = {1, 8, 64};
+
+    for (int control = 0; control < 2; control++) {
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            count_row(lane, from_list, 1, batches[i], control, times);
+            count_row(lane, from_list, 0, batches[i], control, times);
+        }
+    }
+}
+
+static void
+print_times(const long long *times, int count)
+{
+    for (int i = 0; i < count; i++) {
+        printf("%lld%c", times[i], i + 1 < count ? ' ' : '\n');
+    }
 }
 
 int
 main(int argc, char **argv)
 {
+    struct lane *lane = lane_new();
     int batch, size, control, offload, bursts, burst;
 
-    out_slab = aligned_alloc(4096, (size_t)MOST * STRIDE);
-    in_slab = aligned_alloc(4096, (size_t)MOST * STRIDE);
-    queue = aligned_alloc(4096, (size_t)COALESCED_BUFFERS * COALESCED);
-    check(out_slab == NULL || in_slab == NULL || queue == NULL, "memory");
-    memset(out_slab, 1, (size_t)MOST * STRIDE);
-    memset(in_slab, 2, (size_t)MOST * STRIDE);
-    memset(queue, 3, (size_t)COALESCED_BUFFERS * COALESCED);
-    for (int i = 0; i < COALESCED_BUFFERS; i++) {
-        static struct sockaddr_in from[COALESCED_BUFFERS];
-        static char control[COALESCED_BUFFERS][CONTROL];
-
-        queue_iov[i] = (struct iovec){queue + (size_t)i * COALESCED, COALESCED};
-        coalesced[i].msg_hdr = (struct msghdr){.msg_name = &from[i],
-                                               .msg_iov = &queue_iov[i],
-                                               .msg_iovlen = 1,
-                                               .msg_control = control[i]};
-    }
-    if (argc == 3) {
-        return count_calls(argv[1], atoi(argv[2]));
+    if (argc == 4) {
+        count(lane, strcmp(argv[1], "list") == 0, (int[]){atoi(argv[2]), atoi(argv[3])});
+        lane_free(lane);
+        return 0;
     }
     while (scanf("%d %d %d %d %d %d", &batch, &size, &control, &offload, &bursts, &burst) == 6) {
-        measure(batch, size, control, offload, bursts, burst);
-        for (int i = 0; i < bursts; i++) {
-            printf("%lld%c", sent_ns[i], i + 1 < bursts ? ' ' : '\n');
-        }
-        for (int i = 0; i < bursts; i++) {
-            printf("%lld%c", received_ns[i], i + 1 < bursts ? ' ' : '\n');
-        }
+        measure(lane, batch, size, control, offload, bursts, burst);
+        print_times(sent_ns, bursts);
+        print_times(received_ns, bursts);
         fflush(stdout);
     }
+    lane_free(lane);
     return 0;
 }

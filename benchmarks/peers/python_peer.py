@@ -2,7 +2,8 @@
 
 The first argument names one of `PEERS`. It reads a measurement a line, "batch size control offload
 bursts burst", and answers with a line of the nanoseconds of each burst's sending and one of its
-receiving, as loop.c does.
+receiving, as loop.c does. Buffers, addresses and control data are made once, before the clock
+starts, where the call that is measured lets its caller do so.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
+from processes import Task, ask_for_room
+
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn
 
 STRIDE = 2048
-RECEIVE_BUFFER = 16 << 20
-SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
 CONTROL_ROOM = 256
 CONTROL = (
@@ -34,17 +35,6 @@ CONTROL = (
 Address = tuple[str, int]
 
 
-class Task(NamedTuple):
-    """What one measurement is of."""
-
-    batch: int
-    size: int
-    control: int
-    offload: int
-    bursts: int
-    burst: int
-
-
 class Pair(NamedTuple):
     """Two functions that each move a whole burst."""
 
@@ -54,10 +44,7 @@ class Pair(NamedTuple):
 
 def bound() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    ask_for_room(sock)
     sock.bind(("127.0.0.1", 0))
     return sock
 

@@ -2,11 +2,12 @@
 //
 // It reads a measurement a line, "batch size control offload bursts burst", and answers with a line of
 // the nanoseconds of each burst's sending and one of its receiving, as loop.c does. The package has no
-// offload, and its control messages carry no TTL, TOS or timestamp when sent.
+// offload. What its control messages lack is in control.go, so that all peers move the same.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"log"
 	"net"
@@ -26,10 +27,15 @@ const (
 func open() (*net.UDPConn, *ipv4.PacketConn) {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	check(err)
+	onDescriptor(conn, func(fd int) error { return forceReceiveBuffer(fd, receiveBuffer) })
+	return conn, ipv4.NewPacketConn(conn)
+}
+
+func onDescriptor(conn *net.UDPConn, set func(int) error) {
 	raw, err := conn.SyscallConn()
 	check(err)
-	check(raw.Control(func(fd uintptr) { forceReceiveBuffer(int(fd), receiveBuffer) }))
-	return conn, ipv4.NewPacketConn(conn)
+	check(raw.Control(func(fd uintptr) { err = set(int(fd)) }))
+	check(err)
 }
 
 func messages(count, size, control int) []ipv4.Message {
@@ -56,15 +62,16 @@ func measure(batch, size, control, bursts, burst int) (sent, received []int64) {
 	if control != 0 {
 		flags := ipv4.FlagTTL | ipv4.FlagSrc | ipv4.FlagDst | ipv4.FlagInterface
 		check(receiver.SetControlMessage(flags, true))
+		onDescriptor(receiverConn, wantControl)
 		room = 256
 	}
 	out := messages(burst, size, 0)
 	in := messages(burst, stride, room)
-	path := ipv4.ControlMessage{Src: net.IPv4(127, 0, 0, 1)}
+	path := append(ttlAndTos(9, 2), (&ipv4.ControlMessage{Src: net.IPv4(127, 0, 0, 1)}).Marshal()...)
 	for i := range out {
 		out[i].Addr = receiverConn.LocalAddr()
 		if control != 0 {
-			out[i].OOB = path.Marshal()
+			out[i].OOB = bytes.Clone(path)
 		}
 	}
 	for range bursts {
