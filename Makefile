@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-msan test-nommsg test-pythons sanitize freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-msan test-nommsg test-pythons sanitize leaks leaks-here freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,7 @@ help:
 	@echo 'make sanitize     the suite under ASan and UBSan, and the C core under MSan'
 	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
+	@echo 'make leaks        references, memory and descriptors that a test module leaves, on python3-dbg'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
 	@echo 'make soak         100 million datagrams through loopback, each checked (SOAK_ARGS=... passes arguments on)'
 	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: ten minutes at most, on a quiet machine'
@@ -66,6 +67,7 @@ $(eval $(call environment,test,[test],IPV4BATCH_WERROR=1))
 $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
 $(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread))
+$(eval $(call environment,leaks,[test],))
 $(eval $(call environment,docs,[docs],))
 $(eval $(call environment,bench,[bench],))
 
@@ -108,6 +110,16 @@ tsan-tests: $(VENV)/tsan/installed
 	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) \
 	    TSAN_OPTIONS="suppressions=$(VENV)/tsan/suppressions $(TSAN_OPTIONS)" \
 	    $(VENV)/tsan/bin/$(PYTEST) -rP $(TSAN_TESTS)
+
+# A debug build of Python counts every reference. Some modules at a time: LEAKS_ARGS='test_addr.py ...'.
+LEAKS_PYTHON ?= python3-dbg
+LEAKS_ARGS ?=
+leaks:
+	@command -v $(LEAKS_PYTHON) >/dev/null || { echo 'ipv4batch: $(LEAKS_PYTHON) is needed for leaks: install it (Debian: python3-dbg, python3-venv)' >&2; exit 1; }
+	@$(MAKE) --no-print-directory PYTHON=$(LEAKS_PYTHON) leaks-here
+
+leaks-here: $(VENV)/leaks/installed
+	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
 
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.
