@@ -263,9 +263,8 @@ case(
     "(300, 64, LOOPBACK, conn.local_addr)",
     "(r[0], r[1].ttl, r[1].src, r[2])",
     given=f"conn.set_control_message(EVERYTHING); {SEND}",
-    state="waiting(sock)",
-    after="None",
-    refill=SEND,
+    state="unread(conn, sock)",
+    after="0",
 )
 case(
     "PacketConn.write_to",
@@ -284,9 +283,8 @@ case(
     "(head.ttl, DATA, head.src)",
     "(r[0].ttl, bytes(r[1]), r[2].src)",
     given=RAW_ENDS + "it.set_control_message(EVERYTHING); it.write_to(head, DATA)",
-    state="waiting(raw)",
-    after="None",
-    refill="it.write_to(head, DATA)",
+    state="unread(it, raw)",
+    after="0",
     needs="raw_sockets",
 )
 case(
@@ -321,12 +319,9 @@ for number in (3, 258):
 case(
     "DatagramConn.read_errors",
     "conn.read_errors(max=300)",
-    "[(LOOPBACK, nobody, DATA)]",
-    "[(e.offender, e.addr, e.data) for e in r]",
+    "([(LOOPBACK, nobody, DATA)], False)",
+    "([(e.offender, e.addr, e.data) for e in r], has_errors(sock))",
     given="nobody = ends.nobody(); conn.recv_errors = True; conn.write_to(DATA, nobody)",
-    state="has_errors(sock)",
-    after="False",
-    refill="conn.write_to(DATA, nobody)",
 )
 
 # Calls that raise

@@ -3,8 +3,6 @@
 
 #include "cmsg.h"
 
-enum { CONTROL_SIZE = 512 };
-
 static void
 parse_item(const ipv4b_cmsg_item *item, ipv4b_queued_error *out)
 {
@@ -28,33 +26,43 @@ parse_item(const ipv4b_cmsg_item *item, ipv4b_queued_error *out)
     }
 }
 
-int
-ipv4b_errqueue_next(int fd, ipv4b_queued_error *out)
+void
+ipv4b_errqueue_prepare(ipv4b_queued_error *e)
 {
-    unsigned char control[CONTROL_SIZE];
-    struct iovec iov = {.iov_base = out->data, .iov_len = sizeof out->data};
-    struct msghdr h = {
-        .msg_name = &out->addr,
-        .msg_namelen = sizeof out->addr,
-        .msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof control,
-    };
-    ipv4b_cmsg_iter it = {.buf = control};
-    ipv4b_cmsg_item item;
-    ssize_t r;
+    struct msghdr *h = &e->slot.msg_hdr;
 
-    memset(out, 0, offsetof(ipv4b_queued_error, data));
-    r = recvmsg(fd, &h, IPV4B_MSG_ERRQUEUE | MSG_DONTWAIT);
+    memset(e, 0, offsetof(ipv4b_queued_error, data));
+    e->iov = (struct iovec){.iov_base = e->data, .iov_len = sizeof e->data};
+    h->msg_name = &e->addr;
+    h->msg_namelen = sizeof e->addr;
+    h->msg_iov = &e->iov;
+    h->msg_iovlen = 1;
+    h->msg_control = e->control;
+    h->msg_controllen = sizeof e->control;
+}
+
+int
+ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e)
+{
+    ssize_t r = recvmsg(fd, &e->slot.msg_hdr, IPV4B_MSG_ERRQUEUE | MSG_DONTWAIT);
+
     if (r < 0) {
         return -errno;
     }
-    out->len = (size_t)r;
-    out->has_addr = h.msg_namelen == sizeof out->addr && out->addr.sin_family == AF_INET;
-    it.len = (size_t)h.msg_controllen;
-    while (ipv4b_cmsg_next(&it, &item) > 0) {
-        parse_item(&item, out);
-    }
+    e->slot.msg_len = (unsigned int)r;
     return 1;
+}
+
+void
+ipv4b_errqueue_parse(ipv4b_queued_error *e)
+{
+    const struct msghdr *h = &e->slot.msg_hdr;
+    ipv4b_cmsg_iter it = {.buf = h->msg_control, .len = (size_t)h->msg_controllen};
+    ipv4b_cmsg_item item;
+
+    e->len = e->slot.msg_len;
+    e->has_addr = h->msg_namelen == sizeof e->addr && e->addr.sin_family == AF_INET;
+    while (ipv4b_cmsg_next(&it, &item) > 0) {
+        parse_item(&item, e);
+    }
 }

@@ -7,7 +7,10 @@
 
 #include "sysdep.h"
 
-enum { IPV4B_ERROR_DATA = 2048 /* of the datagram that failed; an ICMP message quotes less */ };
+enum {
+    IPV4B_ERROR_DATA = 2048, /* of the datagram that failed; an ICMP message quotes less */
+    IPV4B_ERROR_CONTROL = 512
+};
 
 typedef struct {
     int error;      /* errno */
@@ -18,11 +21,21 @@ typedef struct {
     struct in_addr offender; /* the router or host that sent the ICMP message */
     struct sockaddr_in addr; /* where the datagram was going */
     size_t len;              /* bytes of `data` */
+    ipv4b_slot slot;         /* what the kernel fills: addr, data and control */
+    struct iovec iov;
     unsigned char data[IPV4B_ERROR_DATA];
+    unsigned char control[IPV4B_ERROR_CONTROL];
 } ipv4b_queued_error;
 
+/* Readies the slot for a receive. */
+void ipv4b_errqueue_prepare(ipv4b_queued_error *e);
+
 /* Takes the next error off the queue, without waiting. Returns 1, or -errno (-EAGAIN when the queue
- * is empty). An item of the queue that is no error (a transmit timestamp) is given with error 0. */
-int ipv4b_errqueue_next(int fd, ipv4b_queued_error *out);
+ * is empty). */
+int ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e);
+
+/* Finds out what the slot has received. An item of the queue that is no error (a transmit timestamp)
+ * has error 0. */
+void ipv4b_errqueue_parse(ipv4b_queued_error *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include "ancillary.h"
 #include "cmsg.h"
 #include "mmsg.h"
+#include "scatter.h"
 
 /* Page-aligned: the kernel's copy to an odd address takes several times as long on some
  * processors. */
@@ -148,33 +149,12 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
     return r;
 }
 
-/* Scatters bytes over a slot's buffers; returns how many fitted. */
-static inline size_t
-scatter(const struct msghdr *h, const unsigned char *from, size_t len)
-{
-    size_t done = 0;
-
-    if (h->msg_iovlen == 1 && h->msg_iov->iov_len >= len && len != 0) {
-        memcpy(h->msg_iov->iov_base, from, len);
-        return len;
-    }
-    for (size_t i = 0; i < (size_t)h->msg_iovlen && done < len; i++) {
-        size_t part = h->msg_iov[i].iov_len < len - done ? h->msg_iov[i].iov_len : len - done;
-
-        if (part != 0) {
-            memcpy(h->msg_iov[i].iov_base, from + done, part);
-        }
-        done += part;
-    }
-    return done;
-}
-
 /* Gives the `len` bytes at `offset` of a buffer to a slot, as a datagram of its own. */
 static __attribute__((noinline)) void
 deliver(const source *from, size_t offset, size_t len, ipv4b_slot *to, int flags)
 {
     struct msghdr *h = &to->msg_hdr;
-    size_t fitted = scatter(h, from->bytes + offset, len);
+    size_t fitted = ipv4b_scatter(h, from->bytes + offset, len);
     int result = from->flags | (fitted < len ? MSG_TRUNC : 0);
     size_t control_len = 0;
 

@@ -13,14 +13,6 @@
 #include "locks.h"
 
 static int
-attempt_read(int fd, ipv4b_io *io)
-{
-    ipv4b_batch *b = io->arg;
-
-    return ipv4b_io_recv(io, fd, b->scratch.slots, b->pinned);
-}
-
-static int
 attempt_write(int fd, ipv4b_io *io)
 {
     ipv4b_batch *b = io->arg;
@@ -56,7 +48,9 @@ move(ipv4b_batch *b, ipv4b_io *io)
     b->sender.gso = b->conn->gso;
     b->sender.recv_errors = b->conn->recv_errors;
     io->direction = direction;
-    io->attempt = direction == IPV4B_READ ? attempt_read : attempt_write;
+    io->attempt = direction == IPV4B_READ ? ipv4b_io_recv : attempt_write;
+    io->slots = b->scratch.slots;
+    io->n = b->pinned;
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
     if (done > 0) {

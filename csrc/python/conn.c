@@ -7,6 +7,7 @@
 
 #include "addr.h"
 #include "args.h"
+#include "hold.h"
 #include "locks.h"
 #include "sockopt.h"
 
@@ -249,6 +250,8 @@ conn_dealloc(PyObject *op)
     ipv4b_scratch_free(&self->scratch[IPV4B_READ]);
     ipv4b_scratch_free(&self->scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(&self->plan);
+    ipv4b_hold_drop(self);
+    ipv4b_held_free(self->spare);
     ipv4b_gro_free(self->queue);
     type->tp_free(op);
     Py_DECREF(type);

@@ -13,6 +13,7 @@
 
 #include "gro.h"
 #include "gso.h"
+#include "held.h"
 #include "mmsg.h"
 #include "wait.h"
 
@@ -46,7 +47,10 @@ typedef struct {
     bool coalescing;  /* gro was on: the kernel goes on to coalesce, and the queue to take apart */
     int gso_error;    /* the errno for which offload of writes went off, or 0 */
     ipv4b_gro *queue; /* where gro keeps what did not fit; or NULL */
-    ipv4b_gso_plan plan;            /* the memory of the last call's runs, for the next one */
+    ipv4b_held_list
+        held[2];         /* what calls could not tell of: datagrams, and errors of the network */
+    ipv4b_held *spare;   /* memory for the next of those, or NULL */
+    ipv4b_gso_plan plan; /* the memory of the last call's runs, for the next one */
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
     int late_error[2];              /* an errno that came after a batch, for the next one; or 0 */
     ipv4b_waker *waker;             /* what those who wait now wait on, or NULL */
@@ -68,19 +72,16 @@ typedef struct ipv4b_io {
         limit; /* when to stop waiting, or -1 for the connection's timeout from the first wait on */
     ipv4b_attempt attempt;
     void *arg;
+    ipv4b_slot *slots; /* of a read: what it fills */
+    size_t n;
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
     int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
     int late;  /* result of a read: as in ipv4b_mmsg_recv */
     bool wait_failed; /* result: the error is the wait's, and no message's */
 } ipv4b_io;
 
-/* Reads for an attempt, from the queue or the socket. */
-static inline int
-ipv4b_io_recv(ipv4b_io *io, int fd, ipv4b_slot *slots, size_t n)
-{
-    return io->queue != NULL ? ipv4b_gro_recv(io->queue, fd, slots, n, io->flags, true, &io->late)
-                             : ipv4b_mmsg_recv(fd, slots, n, io->flags, &io->late);
-}
+/* The attempt of reads, from the queue or the socket. */
+int ipv4b_io_recv(int fd, ipv4b_io *io);
 
 /* Makes attempts until one succeeds; between them waits for the socket to be readable or writable,
  * until the limit or the connection's deadline. Returns the attempt's result, or -1 with an

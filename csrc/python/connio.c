@@ -5,6 +5,7 @@
 #include "addr.h"
 #include "ancillary.h"
 #include "errors.h"
+#include "hold.h"
 
 static PyObject *
 conn_network(const ipv4b_conn_object *self)
@@ -184,6 +185,7 @@ ipv4b_conn_forget_parent(ipv4b_conn_object *self)
         PyMem_Free(self->waker);
         self->waker = NULL;
     }
+    ipv4b_hold_drop(self);
     if (self->queue != NULL) {
         ipv4b_gro_after_fork(self->queue);
     }
@@ -248,6 +250,7 @@ ipv4b_conn_release(ipv4b_conn_object *self)
         }
         Py_DECREF(result);
     }
+    ipv4b_hold_drop(self);
     ipv4b_gro_free(self->queue); /* what was not read is lost, as it is in the kernel */
     self->queue = NULL;
     return 0;
@@ -297,6 +300,14 @@ conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
     return self->queue;
 }
 
+int
+ipv4b_io_recv(int fd, ipv4b_io *io)
+{
+    return io->queue != NULL
+               ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags, true, &io->late)
+               : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->late);
+}
+
 /* One attempt without the GIL. The queue is chosen each time, with the GIL: gro may be switched
  * while we wait. */
 static int
@@ -305,6 +316,10 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     bool plain;
     int r;
 
+    r = ipv4b_hold_recall(self, io);
+    if (r > 0) {
+        return r;
+    }
     io->queue = conn_queue(self, io);
     plain = io->queue == NULL && is_data_read(io);
     self->plain_reads += plain;
@@ -359,7 +374,8 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {
             return ipv4b_conn_raise(self, operation, io->error);
         }
-        if (!self->open || (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
+        if (!self->open || ipv4b_hold_waits(self, io) ||
+            (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
             continue; /* closed while the GIL was released, which is raised above, or filled */
         }
         now = ipv4b_now();

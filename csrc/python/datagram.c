@@ -7,10 +7,11 @@
 #include "conn.h"
 #include "control.h"
 #include "header.h"
+#include "hold.h"
 #include "iphdr.h"
 #include "send.h"
 
-enum { HEADER_MAX = IPV4B_HEADER_LEN + IPV4B_OPTIONS_MAX };
+enum { HEADER_MAX = IPV4B_HEADER_LEN + IPV4B_OPTIONS_MAX, DATAGRAM_MAX = 65535 };
 
 /* Everything that the kernel needs for one datagram, on the stack of the call. */
 typedef struct {
@@ -22,15 +23,8 @@ typedef struct {
     unsigned char header[HEADER_MAX]; /* an IPv4 header, or the start of one */
     unsigned char spill[HEADER_MAX];  /* what goes past the caller's buffer for the header's sake */
     ipv4b_sender sender;
+    ipv4b_held *room; /* where a datagram that cannot be given is held back */
 } datagram;
-
-static int
-attempt_read(int fd, ipv4b_io *io)
-{
-    datagram *d = io->arg;
-
-    return ipv4b_io_recv(io, fd, &d->slot, 1);
-}
 
 static int
 attempt_write(int fd, ipv4b_io *io)
@@ -48,7 +42,9 @@ move(PyObject *self, datagram *d, ipv4b_direction direction)
         .direction = direction,
         .flags = d->flags,
         .limit = -1,
-        .attempt = direction == IPV4B_READ ? attempt_read : attempt_write,
+        .attempt = direction == IPV4B_READ ? ipv4b_io_recv : attempt_write,
+        .slots = &d->slot,
+        .n = 1,
         .arg = d,
     };
 
@@ -65,7 +61,16 @@ static Py_ssize_t
 receive(PyObject *self, datagram *d, size_t count)
 {
     struct msghdr *h = &d->slot.msg_hdr;
+    size_t size = 0;
 
+    for (size_t i = 0; i < count; i++) {
+        size += d->iov[i].iov_len;
+    }
+    d->room =
+        ipv4b_hold_reserve((ipv4b_conn_object *)self, size < DATAGRAM_MAX ? size : DATAGRAM_MAX);
+    if (d->room == NULL) {
+        return -1;
+    }
     h->msg_name = &d->name;
     h->msg_namelen = sizeof d->name;
     h->msg_iov = d->iov;
@@ -73,6 +78,15 @@ receive(PyObject *self, datagram *d, size_t count)
     h->msg_control = d->control;
     h->msg_controllen = sizeof d->control;
     return move(self, d, IPV4B_READ);
+}
+
+/* Ends a read: what came is held back if the result could not be made of it. */
+static void
+settle(PyObject *self, datagram *d, bool lost)
+{
+    if (d->room != NULL) {
+        ipv4b_hold_settle((ipv4b_conn_object *)self, d->room, lost ? &d->slot : NULL, d->flags);
+    }
 }
 
 /* Sends the first `count` iovecs to d->name, or to the connected peer. Returns the length sent, or
@@ -176,23 +190,46 @@ get_buffer(PyObject *object, Py_buffer *view, const char *field, bool writable)
     return 0;
 }
 
-/* Takes the IPv4 header off a raw socket's packet: 20 bytes of it are in d->header, options and
- * payload in `buffer` and, where that is too short, in d->spill. Returns the payload's length. */
+/* How many bytes of options are in the packet of n bytes whose first 20 are in d->header. */
 static Py_ssize_t
-strip_header(datagram *d, const Py_buffer *buffer, Py_ssize_t n)
+options_length(const datagram *d, Py_ssize_t n)
 {
     Py_ssize_t options = (Py_ssize_t)(d->header[0] & 15) * 4 - IPV4B_HEADER_LEN;
-    Py_ssize_t shift, from_spill;
 
-    if (n <= IPV4B_HEADER_LEN || options <= 0 || n - IPV4B_HEADER_LEN < options) {
-        return n > IPV4B_HEADER_LEN ? n - IPV4B_HEADER_LEN : 0;
-    }
-    shift = options < buffer->len ? options : buffer->len;
-    memmove(buffer->buf, (char *)buffer->buf + shift, (size_t)(buffer->len - shift));
+    return n <= IPV4B_HEADER_LEN || options <= 0 || n - IPV4B_HEADER_LEN < options ? 0 : options;
+}
+
+/* Takes the options off a raw socket's packet: they and the payload are in `buffer` and, where that is
+ * too short, in d->spill. */
+static void
+strip_options(const datagram *d, const Py_buffer *buffer, Py_ssize_t options)
+{
+    Py_ssize_t shift = options < buffer->len ? options : buffer->len;
     /* A buffer shorter than the options finds its payload further on in the spill. */
-    from_spill = options - shift;
+    Py_ssize_t from_spill = options - shift;
+
+    memmove(buffer->buf, (char *)buffer->buf + shift, (size_t)(buffer->len - shift));
     memcpy((char *)buffer->buf + buffer->len - shift, d->spill + from_spill, (size_t)shift);
-    return n - IPV4B_HEADER_LEN - options;
+}
+
+/* What read_from of a PacketConn returns, for a payload of n bytes. New, or NULL with an exception. */
+static PyObject *
+packet_result(PyObject *self, const datagram *d, Py_ssize_t n)
+{
+    PyObject *control = received_control(self, d);
+    PyObject *addr = NULL, *result = NULL;
+
+    if (control != NULL) {
+        addr = d->slot.msg_hdr.msg_namelen == sizeof d->name
+                   ? ipv4b_endpoint_cached(((ipv4b_conn_object *)self)->state, &d->name)
+                   : Py_NewRef(Py_None);
+    }
+    if (addr != NULL) {
+        result = Py_BuildValue("nOO", n, control, addr);
+    }
+    Py_XDECREF(control);
+    Py_XDECREF(addr);
+    return result;
 }
 
 const char ipv4b_packetconn_read_from_doc[] =
@@ -211,9 +248,9 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
     static const char *const names[] = {"buffer", "flags", NULL};
     static const ipv4b_signature signature = {"read_from", names, 1};
     PyObject *values[2] = {NULL};
-    PyObject *control, *addr = NULL, *result = NULL;
+    PyObject *result = NULL;
+    Py_ssize_t n, payload, options = 0;
     Py_buffer buffer;
-    Py_ssize_t n;
     datagram d;
     bool strip;
 
@@ -227,28 +264,22 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
     d.iov[0] = (struct iovec){d.header, strip ? IPV4B_HEADER_LEN : 0};
     d.iov[1] = (struct iovec){buffer.buf, (size_t)buffer.len};
     d.iov[2] = (struct iovec){d.spill, strip ? IPV4B_OPTIONS_MAX : 0};
-    n = receive(self, &d, 3);
+    n = payload = receive(self, &d, 3);
     if (n >= 0 && strip) {
-        n = strip_header(&d, &buffer, n);
-        if (n > buffer.len && !(d.flags & MSG_TRUNC)) {
-            n = buffer.len; /* the rest went into the spill */
+        options = options_length(&d, n);
+        payload = n > IPV4B_HEADER_LEN ? n - IPV4B_HEADER_LEN - options : 0;
+        if (payload > buffer.len && !(d.flags & MSG_TRUNC)) {
+            payload = buffer.len; /* the rest went into the spill */
         }
     }
+    if (n >= 0) {
+        result = packet_result(self, &d, payload);
+    }
+    settle(self, &d, n >= 0 && result == NULL);
+    if (result != NULL && options > 0) {
+        strip_options(&d, &buffer, options);
+    }
     PyBuffer_Release(&buffer);
-    if (n < 0) {
-        return NULL;
-    }
-    control = received_control(self, &d);
-    if (control != NULL) {
-        addr = d.slot.msg_hdr.msg_namelen == sizeof d.name
-                   ? ipv4b_endpoint_cached(((ipv4b_conn_object *)self)->state, &d.name)
-                   : Py_NewRef(Py_None);
-    }
-    if (addr != NULL) {
-        result = Py_BuildValue("nOO", n, control, addr);
-    }
-    Py_XDECREF(control);
-    Py_XDECREF(addr);
     return result;
 }
 
@@ -327,15 +358,39 @@ collect_header(datagram *d, const Py_buffer *buffer, Py_ssize_t n)
     return have;
 }
 
+/* What read_from of a RawConn returns, for a packet of n bytes. New, or NULL with an exception. */
+static PyObject *
+raw_result(PyObject *self, datagram *d, PyObject *object, const Py_buffer *buffer, Py_ssize_t n)
+{
+    size_t have = collect_header(d, buffer, n);
+    PyObject *header = ipv4b_header_from(((ipv4b_conn_object *)self)->state, d->header, have);
+    PyObject *payload = NULL, *control = NULL, *result = NULL;
+
+    if (header != NULL) {
+        Py_ssize_t start = (Py_ssize_t)(d->header[0] & 15) * 4;
+        Py_ssize_t stop = n < buffer->len ? n : buffer->len;
+
+        payload = ipv4b_byte_view(object, start < stop ? start : stop, stop);
+    }
+    if (payload != NULL) {
+        control = received_control(self, d);
+    }
+    if (control != NULL) {
+        result = PyTuple_Pack(3, header, payload, control);
+    }
+    Py_XDECREF(header);
+    Py_XDECREF(payload);
+    Py_XDECREF(control);
+    return result;
+}
+
 PyObject *
 ipv4b_rawconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"buffer", "flags", NULL};
     static const ipv4b_signature signature = {"read_from", names, 1};
     PyObject *values[2] = {NULL};
-    PyObject *header, *control = NULL, *payload = NULL, *result = NULL;
-    Py_ssize_t start, stop;
-    size_t have;
+    PyObject *result = NULL;
     Py_buffer buffer;
     Py_ssize_t n;
     datagram d;
@@ -348,27 +403,11 @@ ipv4b_rawconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     d.iov[0] = (struct iovec){buffer.buf, (size_t)buffer.len};
     d.iov[1] = (struct iovec){d.spill, HEADER_MAX};
     n = receive(self, &d, 2);
-    if (n < 0) {
-        PyBuffer_Release(&buffer);
-        return NULL;
+    if (n >= 0) {
+        result = raw_result(self, &d, values[0], &buffer, n);
     }
-    have = collect_header(&d, &buffer, n);
-    header = ipv4b_header_from(((ipv4b_conn_object *)self)->state, d.header, have);
-    if (header != NULL) {
-        start = (Py_ssize_t)(d.header[0] & 15) * 4;
-        stop = n < buffer.len ? n : buffer.len;
-        payload = ipv4b_byte_view(values[0], start < stop ? start : stop, stop);
-    }
+    settle(self, &d, n >= 0 && result == NULL);
     PyBuffer_Release(&buffer);
-    if (payload != NULL) {
-        control = received_control(self, &d);
-    }
-    if (control != NULL) {
-        result = PyTuple_Pack(3, header, payload, control);
-    }
-    Py_XDECREF(header);
-    Py_XDECREF(payload);
-    Py_XDECREF(control);
     return result;
 }
 

@@ -5,6 +5,7 @@
 #include "args.h"
 #include "conn.h"
 #include "errqueue.h"
+#include "hold.h"
 #include "locks.h"
 #include "sockopt.h"
 
@@ -58,7 +59,7 @@ attempt(int fd, ipv4b_io *io)
 
     /* No signal handler runs between two entries, whose exception would lose the first. */
     do {
-        r = ipv4b_errqueue_next(fd, io->arg);
+        r = ipv4b_errqueue_recv(fd, io->arg);
     } while (r == -EINTR);
     return r;
 }
@@ -95,6 +96,30 @@ queued_error_new(const ipv4b_conn_object *self, const ipv4b_queued_error *e)
     return error;
 }
 
+/* Takes the next error into the list. Returns whether it could, else with an exception. */
+static bool
+append_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error *e, PyObject *list)
+{
+    ipv4b_held *room = ipv4b_hold_reserve(self, sizeof e->data);
+    bool taken, given = false;
+
+    if (room == NULL) {
+        return false;
+    }
+    ipv4b_errqueue_prepare(e);
+    taken = ipv4b_conn_run(self, io) >= 0;
+    if (taken) {
+        PyObject *error;
+
+        ipv4b_errqueue_parse(e);
+        error = queued_error_new(self, e);
+        given = error != NULL && PyList_Append(list, error) == 0;
+        Py_XDECREF(error);
+    }
+    ipv4b_hold_settle(self, room, taken && !given ? &e->slot : NULL, io->flags);
+    return given;
+}
+
 const char ipv4b_read_errors_doc[] =
     "read_errors($self, /, max=64, wait=False)\n--\n\n"
     "Take up to `max` errors of the network off the socket's queue, as a list of QueuedError.\n\n"
@@ -127,27 +152,23 @@ ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
         return NULL;
     }
     io.attempt = attempt;
+    io.slots = &e.slot;
+    io.n = 1;
     io.arg = &e;
     list = PyList_New(0);
     while (list != NULL && PyList_GET_SIZE(list) < max) {
-        PyObject *error;
-
         io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
-        if (ipv4b_conn_run(self, &io) < 0) {
+        if (!append_next(self, &io, &e, list)) {
             /* An empty queue; or what came after others, which are not dropped for its sake: what is
              * wrong with the connection will be so the next time, too. */
             if (PyList_GET_SIZE(list) > 0 || (io.error == EAGAIN && !wait)) {
                 PyErr_Clear();
-                break;
             }
-            Py_CLEAR(list);
+            else {
+                Py_CLEAR(list);
+            }
             break;
         }
-        error = queued_error_new(self, &e);
-        if (error == NULL || PyList_Append(list, error) < 0) {
-            Py_CLEAR(list);
-        }
-        Py_XDECREF(error);
     }
     return list;
 }

@@ -20,13 +20,27 @@ error_socket(struct sockaddr_in *name)
     return fd;
 }
 
-/* Waits for the next item and takes it. */
+/* Takes the next item. */
+static int
+next_error(int fd)
+{
+    int r;
+
+    memset(&queued, 0xee, sizeof queued);
+    ipv4b_errqueue_prepare(&queued);
+    r = ipv4b_errqueue_recv(fd, &queued);
+    if (r > 0) {
+        ipv4b_errqueue_parse(&queued);
+    }
+    return r;
+}
+
+/* Waits for it first. */
 static int
 next(int fd)
 {
-    memset(&queued, 0xee, sizeof queued);
     CHECK(wait_readable(fd));
-    return ipv4b_errqueue_next(fd, &queued);
+    return next_error(fd);
 }
 
 /* Datagrams of any size to dead ports come back whole, as port unreachable. */
@@ -61,7 +75,7 @@ test_unreachable(void)
             CHECK_INT(queued.data[sizes[i]], 0xee);
         }
     }
-    CHECK_INT(ipv4b_errqueue_next(fd, &queued), -EAGAIN);
+    CHECK_INT(next_error(fd), -EAGAIN);
     (void)close(fd);
 }
 
@@ -89,7 +103,7 @@ test_order(void)
         CHECK_INT(queued.len, 1);
         CHECK_INT(queued.data[0], i);
     }
-    CHECK_INT(ipv4b_errqueue_next(fd, &queued), -EAGAIN);
+    CHECK_INT(next_error(fd), -EAGAIN);
     (void)close(fd);
 }
 
@@ -137,11 +151,11 @@ test_failures(void)
 
     require(file >= 0, "/dev/null");
     memset(&queued, 0xee, sizeof queued);
-    CHECK_INT(ipv4b_errqueue_next(fd, &queued), -EAGAIN);
+    CHECK_INT(next_error(fd), -EAGAIN);
     /* An empty queue leaves no trace of an item before. */
     CHECK(queued.error == 0 && queued.len == 0 && !queued.has_addr && !queued.has_offender);
-    CHECK_INT(ipv4b_errqueue_next(-1, &queued), -EBADF);
-    CHECK_INT(ipv4b_errqueue_next(file, &queued), -ENOTSOCK);
+    CHECK_INT(next_error(-1), -EBADF);
+    CHECK_INT(next_error(file), -ENOTSOCK);
     (void)close(file);
     (void)close(fd);
 }
