@@ -14,7 +14,7 @@ import pathlib
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -287,3 +287,17 @@ def fill_addresses() -> None:
     for port in range(1000, 65536):
         message.addr = (LOOPBACK, port)
         assert message.addr == (LOOPBACK, port)
+
+
+@contextlib.contextmanager
+def short_collections() -> Iterator[None]:
+    """Collections look at what an attempt makes and not at everything else."""
+    fill_addresses()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -21,9 +21,9 @@ from support_nomemory import (
     Ends,
     attempt,
     fail_in_turn,
-    fill_addresses,
     growth,
     make,
+    short_collections,
 )
 
 import ipv4batch
@@ -38,15 +38,9 @@ from ipv4batch import (
 
 
 @pytest.fixture(autouse=True, scope="module")
-def short_collections() -> Iterator[None]:
-    """Collections look at what an attempt makes and not at everything else."""
-    fill_addresses()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    yield
-    gc.enable()
-    gc.unfreeze()
+def collections() -> Iterator[None]:
+    with short_collections():
+        yield
 
 
 @pytest.mark.parametrize("name", CASES)
