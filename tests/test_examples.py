@@ -85,7 +85,7 @@ def run(*arguments: str, cwd: pathlib.Path) -> "subprocess.CompletedProcess[str]
     environment = {
         **os.environ,
         "PYTHONWARNINGS": "error",
-        "PYTHONDEVMODE": "1",
+        "PYTHONMALLOC": "debug",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     # With it a script does not find the modules beside it.

@@ -1,8 +1,6 @@
 /* hold.c - see hold.h. */
 #include "hold.h"
 
-#include "locks.h"
-
 /* Where a call with these flags looks: datagrams and errors of the network do not mix. */
 static ipv4b_held_list *
 list_of(ipv4b_conn_object *self, int flags)
@@ -13,12 +11,9 @@ list_of(ipv4b_conn_object *self, int flags)
 ipv4b_held *
 ipv4b_hold_reserve(ipv4b_conn_object *self, size_t size)
 {
-    ipv4b_held *room;
+    ipv4b_held *room = self->spare;
 
-    Py_BEGIN_CRITICAL_SECTION(self);
-    room = self->spare;
     self->spare = NULL; /* a call in another thread makes its own */
-    Py_END_CRITICAL_SECTION();
     if (!ipv4b_held_fits(room, size)) {
         ipv4b_held_free(room);
         room = ipv4b_held_new(size);
@@ -32,20 +27,13 @@ ipv4b_hold_reserve(ipv4b_conn_object *self, size_t size)
 void
 ipv4b_hold_settle(ipv4b_conn_object *self, ipv4b_held *room, const ipv4b_slot *taken, int flags)
 {
-    bool keep =
-        taken != NULL && !(flags & MSG_PEEK) && PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
-
-    Py_BEGIN_CRITICAL_SECTION(self);
-    if (keep) {
+    if (taken != NULL && !(flags & MSG_PEEK) && PyErr_ExceptionMatches(PyExc_MemoryError)) {
         ipv4b_held_append(list_of(self, flags), room, taken);
+        ipv4b_conn_wake(self); /* it does not wake those who wait on the socket */
     }
     else {
         ipv4b_held_free(self->spare);
         self->spare = room;
-    }
-    Py_END_CRITICAL_SECTION();
-    if (keep) {
-        ipv4b_conn_wake(self); /* it does not wake those who wait on the socket */
     }
 }
 
@@ -53,34 +41,21 @@ int
 ipv4b_hold_recall(ipv4b_conn_object *self, const ipv4b_io *io)
 {
     size_t n = io->n < INT_MAX ? io->n : INT_MAX;
-    size_t done = 0;
 
-    if (io->direction == IPV4B_READ) {
-        Py_BEGIN_CRITICAL_SECTION(self);
-        done = ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags);
-        Py_END_CRITICAL_SECTION();
-    }
-    return (int)done;
+    return io->direction == IPV4B_READ
+               ? (int)ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags)
+               : 0;
 }
 
 bool
 ipv4b_hold_waits(ipv4b_conn_object *self, const ipv4b_io *io)
 {
-    bool waits = false;
-
-    if (io->direction == IPV4B_READ) {
-        Py_BEGIN_CRITICAL_SECTION(self);
-        waits = list_of(self, io->flags)->count > 0;
-        Py_END_CRITICAL_SECTION();
-    }
-    return waits;
+    return io->direction == IPV4B_READ && list_of(self, io->flags)->count > 0;
 }
 
 void
 ipv4b_hold_drop(ipv4b_conn_object *self)
 {
-    Py_BEGIN_CRITICAL_SECTION(self);
     ipv4b_held_clear(&self->held[0]);
     ipv4b_held_clear(&self->held[1]);
-    Py_END_CRITICAL_SECTION();
 }
