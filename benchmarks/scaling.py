@@ -177,9 +177,7 @@ def table_of(counted: Counted, readers: bool) -> Table:
 
 
 def as_text(counted: Counted) -> str:
-    """Both tables; nothing where nothing was counted."""
-    if not counted:
-        return ""
+    """Both tables."""
     out = io.StringIO()
     console = Console(file=out, width=100)
     for readers, what in (
@@ -195,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="how throughput grows with threads")
     parser.add_argument("--threads", type=int, nargs="*", default=THREADS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each count")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     counted = count(arguments.rounds, tuple(arguments.threads), arguments.seconds)
     print(f"datagrams of {SIZE} bytes, {BATCH} a batch, on loopback")

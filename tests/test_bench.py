@@ -201,8 +201,11 @@ def test_faster_is_more_than_as_fast(bench: Any) -> None:
 
 def test_the_table_has_every_row_and_a_reason_for_each_that_falls_short(bench: Any) -> None:
     measured = measured_at(bench, bench.report.PLAIN, AT_64)
-    text = bench.report.goals_text("the run", measured, {}, {"Message": 540.0}, "")
-    assert text.splitlines()[0] == "the run"
+    codecs = {"Header parse, ipv4batch": [100.0, 50.0, 60.0], "Header parse, dpkt": [900.0]}
+    text = bench.report.goals_text("the run", measured, codecs, {"Message": 540.0}, "threads")
+    assert (text.splitlines()[0], text.splitlines()[-1]) == ("the run", "threads")
+    assert re.search(r"^  Header parse, ipv4batch +50\.0 +60\.0 +100$", text, re.MULTILINE)
+    assert re.search(r"^  Header parse, dpkt +900 +900 +900 +15\.0$", text, re.MULTILINE)
     for row in goals_of(bench).values():
         assert re.search(rf"^  {re.escape(row.what)} ", text, re.MULTILINE)
         assert bool(row.why) is (row.goal is not None)
