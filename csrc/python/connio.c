@@ -316,9 +316,8 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     bool plain;
     int r;
 
-    r = ipv4b_hold_recall(self, io);
-    if (r > 0) {
-        return r;
+    if (ipv4b_hold_waits(self, io)) {
+        return ipv4b_hold_recall(self, io);
     }
     io->queue = conn_queue(self, io);
     plain = io->queue == NULL && is_data_read(io);

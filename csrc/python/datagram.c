@@ -9,6 +9,7 @@
 #include "header.h"
 #include "hold.h"
 #include "iphdr.h"
+#include "locks.h"
 #include "send.h"
 
 enum { HEADER_MAX = IPV4B_HEADER_LEN + IPV4B_OPTIONS_MAX, DATAGRAM_MAX = 65535 };
@@ -19,6 +20,7 @@ typedef struct {
     ipv4b_slot slot;
     struct iovec iov[3];
     struct sockaddr_in name;
+    ipv4b_ancillary path; /* of a write: what its control message holds */
     unsigned char control[IPV4B_ANCILLARY_MAX];
     unsigned char header[HEADER_MAX]; /* an IPv4 header, or the start of one */
     unsigned char spill[HEADER_MAX];  /* what goes past the caller's buffer for the header's sake */
@@ -152,9 +154,9 @@ marshal_control(PyObject *self, datagram *d, PyObject *control)
                      Py_TYPE(control)->tp_name);
         return -1;
     }
+    d->path = ipv4b_control_value(control);
     /* IPV4B_ANCILLARY_MAX holds whatever there is. */
-    return ipv4b_ancillary_marshal(&((ipv4b_control_object *)control)->value, d->control,
-                                   sizeof d->control);
+    return ipv4b_ancillary_marshal(&d->path, d->control, sizeof d->control);
 }
 
 /* Whether the connection can be used, and the flags argument. Returns 0, or -1 with an
@@ -174,6 +176,19 @@ prepare(PyObject *self, const char *operation, PyObject *flags, datagram *d)
     }
     d->flags = (int)number;
     return 0;
+}
+
+/* Calls a method with its sorted arguments and the connection locked. */
+static PyObject *
+call_locked(PyObject *(*method)(PyObject *self, PyObject **values), PyObject *self,
+            PyObject **values)
+{
+    PyObject *result;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    result = method(self, values);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 static int
@@ -232,6 +247,9 @@ packet_result(PyObject *self, const datagram *d, Py_ssize_t n)
     return result;
 }
 
+static const char *const read_names[] = {"buffer", "flags", NULL};
+static const ipv4b_signature read_signature = {"read_from", read_names, 1};
+
 const char ipv4b_packetconn_read_from_doc[] =
     "read_from($self, /, buffer, flags=0)\n--\n\n"
     "Receive one datagram into `buffer` and return (n, control_message, addr).\n\n"
@@ -241,21 +259,16 @@ const char ipv4b_packetconn_read_from_doc[] =
     "within timeout and deadline. Raises TypeError or ValueError for a buffer that is not\n"
     "bytes-like or is read-only, and OSError.";
 
-PyObject *
-ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                           PyObject *kwnames)
+static PyObject *
+read_packet(PyObject *self, PyObject **values)
 {
-    static const char *const names[] = {"buffer", "flags", NULL};
-    static const ipv4b_signature signature = {"read_from", names, 1};
-    PyObject *values[2] = {NULL};
     PyObject *result = NULL;
     Py_ssize_t n, payload, options = 0;
     Py_buffer buffer;
     datagram d;
     bool strip;
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        prepare(self, "read", values[1], &d) < 0 ||
+    if (prepare(self, "read", values[1], &d) < 0 ||
         get_buffer(values[0], &buffer, "buffer", true) < 0) {
         return NULL;
     }
@@ -283,6 +296,17 @@ ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nar
     return result;
 }
 
+PyObject *
+ipv4b_packetconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames)
+{
+    PyObject *values[2] = {NULL};
+
+    return ipv4b_parse_args(&read_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : call_locked(read_packet, self, values);
+}
+
 /* The same as an int, the length of what the caller gave. A datagram goes out whole, so that the int
  * can be made before: for want of memory nothing is sent. */
 static PyObject *
@@ -305,21 +329,16 @@ const char ipv4b_packetconn_write_to_doc[] =
     "deadline.\n"
     "Raises TypeError or ValueError that names the argument, and OSError.";
 
-PyObject *
-ipv4b_packetconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                          PyObject *kwnames)
+static PyObject *
+write_packet(PyObject *self, PyObject **values)
 {
-    static const char *const names[] = {"data", "addr", "control_message", "flags", NULL};
-    static const ipv4b_signature signature = {"write_to", names, 1};
-    PyObject *values[4] = {NULL};
     PyObject *result;
     Py_buffer data;
     datagram d;
     bool has_name;
     int control_len;
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        prepare(self, "write", values[3], &d) < 0) {
+    if (prepare(self, "write", values[3], &d) < 0) {
         return NULL;
     }
     has_name = values[1] != NULL && values[1] != Py_None;
@@ -335,6 +354,19 @@ ipv4b_packetconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t narg
     result = send_and_count(self, &d, 1, has_name, (size_t)control_len, data.len);
     PyBuffer_Release(&data);
     return result;
+}
+
+PyObject *
+ipv4b_packetconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames)
+{
+    static const char *const names[] = {"data", "addr", "control_message", "flags", NULL};
+    static const ipv4b_signature signature = {"write_to", names, 1};
+    PyObject *values[4] = {NULL};
+
+    return ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : call_locked(write_packet, self, values);
 }
 
 const char ipv4b_rawconn_read_from_doc[] =
@@ -384,19 +416,15 @@ raw_result(PyObject *self, datagram *d, PyObject *object, const Py_buffer *buffe
     return result;
 }
 
-PyObject *
-ipv4b_rawconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *
+read_raw(PyObject *self, PyObject **values)
 {
-    static const char *const names[] = {"buffer", "flags", NULL};
-    static const ipv4b_signature signature = {"read_from", names, 1};
-    PyObject *values[2] = {NULL};
     PyObject *result = NULL;
     Py_buffer buffer;
     Py_ssize_t n;
     datagram d;
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        prepare(self, "read", values[1], &d) < 0 ||
+    if (prepare(self, "read", values[1], &d) < 0 ||
         get_buffer(values[0], &buffer, "buffer", true) < 0) {
         return NULL;
     }
@@ -411,6 +439,16 @@ ipv4b_rawconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return result;
 }
 
+PyObject *
+ipv4b_rawconn_read_from(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[2] = {NULL};
+
+    return ipv4b_parse_args(&read_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : call_locked(read_raw, self, values);
+}
+
 const char ipv4b_rawconn_write_to_doc[] =
     "write_to($self, /, header, payload, control_message=None, flags=0)\n--\n\n"
     "Send `payload` (bytes-like) behind `header` (Header) and return the payload's length.\n\n"
@@ -420,13 +458,13 @@ const char ipv4b_rawconn_write_to_doc[] =
     "are 0 (raw(7)). Waits for room within timeout and deadline. Raises TypeError or ValueError\n"
     "that names the argument, and OSError.";
 
-/* Whom a packet goes to, and its header, ready for the kernel. Returns the header's length, or
- * -1. */
+/* Whom a packet goes to, with its control message marshalled, and its header, ready for the kernel.
+ * Returns the header's length, or -1. */
 static int
-address_packet(PyObject *self, datagram *d, PyObject *header, PyObject *control)
+address_packet(PyObject *self, datagram *d, PyObject *header)
 {
     const ipv4b_conn_object *conn = (ipv4b_conn_object *)self;
-    const ipv4b_iphdr *h;
+    ipv4b_iphdr h;
     int len;
 
     if (!PyObject_TypeCheck(header, conn->state->header_type)) {
@@ -434,41 +472,30 @@ address_packet(PyObject *self, datagram *d, PyObject *header, PyObject *control)
                      Py_TYPE(header)->tp_name);
         return -1;
     }
-    h = &((ipv4b_header_object *)header)->value;
-    len = ipv4b_iphdr_marshal(h, d->header, sizeof d->header);
+    h = ipv4b_header_value(header);
+    len = ipv4b_iphdr_marshal(&h, d->header, sizeof d->header);
     if (len < 0) {
         ipv4b_header_raise_marshal(len, "header.");
         return -1;
     }
     d->name.sin_family = AF_INET;
-    d->name.sin_addr = h->dst;
-    if (control != NULL && control != Py_None) {
-        const ipv4b_ancillary *a = &((ipv4b_control_object *)control)->value;
-
-        if (a->present & IPV4B_CM_DST) {
-            d->name.sin_addr = a->dst;
-        }
-    }
+    d->name.sin_addr = d->path.present & IPV4B_CM_DST ? d->path.dst : h.dst;
     return len;
 }
 
-PyObject *
-ipv4b_rawconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *
+write_raw(PyObject *self, PyObject **values)
 {
-    static const char *const names[] = {"header", "payload", "control_message", "flags", NULL};
-    static const ipv4b_signature signature = {"write_to", names, 2};
-    PyObject *values[4] = {NULL};
     PyObject *result;
     Py_buffer payload;
     datagram d;
     int control_len, header_len;
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        prepare(self, "write", values[3], &d) < 0) {
+    if (prepare(self, "write", values[3], &d) < 0) {
         return NULL;
     }
     control_len = marshal_control(self, &d, values[2]);
-    header_len = control_len < 0 ? -1 : address_packet(self, &d, values[0], values[2]);
+    header_len = control_len < 0 ? -1 : address_packet(self, &d, values[0]);
     if (header_len < 0 || get_buffer(values[1], &payload, "payload", false) < 0) {
         return NULL;
     }
@@ -477,4 +504,16 @@ ipv4b_rawconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
     result = send_and_count(self, &d, 2, true, (size_t)control_len, payload.len);
     PyBuffer_Release(&payload);
     return result;
+}
+
+PyObject *
+ipv4b_rawconn_write_to(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"header", "payload", "control_message", "flags", NULL};
+    static const ipv4b_signature signature = {"write_to", names, 2};
+    PyObject *values[4] = {NULL};
+
+    return ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : call_locked(write_raw, self, values);
 }

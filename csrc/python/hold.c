@@ -42,15 +42,7 @@ ipv4b_hold_recall(ipv4b_conn_object *self, const ipv4b_io *io)
 {
     size_t n = io->n < INT_MAX ? io->n : INT_MAX;
 
-    return io->direction == IPV4B_READ
-               ? (int)ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags)
-               : 0;
-}
-
-bool
-ipv4b_hold_waits(ipv4b_conn_object *self, const ipv4b_io *io)
-{
-    return io->direction == IPV4B_READ && list_of(self, io->flags)->count > 0;
+    return (int)ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags);
 }
 
 void

@@ -17,11 +17,16 @@ ipv4b_held *ipv4b_hold_reserve(ipv4b_conn_object *self, size_t size);
 void ipv4b_hold_settle(ipv4b_conn_object *self, ipv4b_held *room, const ipv4b_slot *taken,
                        int flags);
 
-/* Fills the slots of a read with what is held back; returns how many were filled. */
+/* Fills the slots of a read with what is held back, if it waits; returns how many were filled. */
 int ipv4b_hold_recall(ipv4b_conn_object *self, const ipv4b_io *io);
 
 /* Whether there is something for this call. */
-bool ipv4b_hold_waits(ipv4b_conn_object *self, const ipv4b_io *io);
+static inline bool
+ipv4b_hold_waits(const ipv4b_conn_object *self, const ipv4b_io *io)
+{
+    return io->direction == IPV4B_READ &&
+           self->held[(io->flags & IPV4B_MSG_ERRQUEUE) != 0].count > 0;
+}
 
 /* Forgets all of it. */
 void ipv4b_hold_drop(ipv4b_conn_object *self);
