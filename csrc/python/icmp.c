@@ -215,7 +215,7 @@ ipv4b_icmp_filter_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     uint32_t blocked;
 
-    if (ipv4b_check_set(value, "icmp_filter") < 0 || ipv4b_conn_fileno(self, "icmp_filter") < 0) {
+    if (ipv4b_check_set(value, "icmp_filter") < 0 || ipv4b_check_open(self, "icmp_filter") < 0) {
         return -1;
     }
     if (!PyObject_TypeCheck(value, self->state->icmpfilter_type)) {

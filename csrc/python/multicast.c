@@ -44,7 +44,13 @@ interface_parse(ipv4b_conn_object *self, const char *operation, PyObject *value,
         if (interface_by_name(value, index) < 0) {
             return -1;
         }
-        return *index == 0 ? ipv4b_conn_raise(self, operation, ENODEV) : 0;
+        if (*index == 0) {
+            Py_BEGIN_CRITICAL_SECTION(self);
+            (void)ipv4b_conn_raise(self, operation, ENODEV);
+            Py_END_CRITICAL_SECTION();
+            return -1;
+        }
+        return 0;
     }
     if (!PyIndex_Check(value)) {
         PyErr_Format(PyExc_TypeError, "interface: an index, a name or None is required, not %.100s",
@@ -168,7 +174,7 @@ membership(PyObject *op, const char *operation, int option, bool with_source, Py
     memset(&request, 0, sizeof request);
     memset(&plain, 0, sizeof plain);
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        ipv4b_conn_fileno(self, operation) < 0 ||
+        ipv4b_check_open(self, operation) < 0 ||
         interface_parse(self, operation, values[0], &index) < 0 ||
         member_parse(self, values[1], "group", true, &request.gsr_group) < 0 ||
         (with_source && member_parse(self, values[2], "source", false, &request.gsr_source) < 0)) {

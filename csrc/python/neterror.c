@@ -120,42 +120,20 @@ append_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error *e, PyObje
     return given;
 }
 
-const char ipv4b_read_errors_doc[] =
-    "read_errors($self, /, max=64, wait=False)\n--\n\n"
-    "Take up to `max` errors of the network off the socket's queue, as a list of QueuedError.\n\n"
-    "recv_errors must have been on when the datagrams went out. Without `wait` the list is empty\n"
-    "when the queue is; with it the call waits for the first one, within timeout and deadline.\n"
-    "Raises ValueError for max under 1, NotImplementedError where the platform has no such queue,\n"
-    "and OSError (ip(7), IP_RECVERR).";
-
-PyObject *
-ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+/* With the connection's lock: a new list of QueuedError, or NULL with an exception. */
+static PyObject *
+read_errors(ipv4b_conn_object *self, long long max, bool wait)
 {
-    static const char *const names[] = {"max", "wait", NULL};
-    static const ipv4b_signature signature = {"read_errors", names, 0};
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     ipv4b_queued_error e;
-    ipv4b_io io = {.direction = IPV4B_READ, .flags = IPV4B_MSG_ERRQUEUE, .limit = -1};
-    PyObject *values[2] = {NULL};
-    PyObject *list;
-    long long max = 64;
-    int wait = 0;
+    ipv4b_io io = {.direction = IPV4B_READ,
+                   .flags = IPV4B_MSG_ERRQUEUE,
+                   .limit = -1,
+                   .attempt = attempt,
+                   .slots = &e.slot,
+                   .n = 1,
+                   .arg = &e};
+    PyObject *list = ipv4b_conn_fileno(self, "read_errors") < 0 ? NULL : PyList_New(0);
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        (values[0] != NULL && ipv4b_parse_int(values[0], "max", 1, INT_MAX, &max) < 0) ||
-        (values[1] != NULL && (wait = PyObject_IsTrue(values[1])) < 0) ||
-        ipv4b_conn_fileno(self, "read_errors") < 0) {
-        return NULL;
-    }
-    if (IPV4B_IP_RECVERR < 0) {
-        PyErr_SetString(PyExc_NotImplementedError, "read_errors: this platform has no such queue");
-        return NULL;
-    }
-    io.attempt = attempt;
-    io.slots = &e.slot;
-    io.n = 1;
-    io.arg = &e;
-    list = PyList_New(0);
     while (list != NULL && PyList_GET_SIZE(list) < max) {
         io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
         if (!append_next(self, &io, &e, list)) {
@@ -170,5 +148,38 @@ ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
             break;
         }
     }
+    return list;
+}
+
+const char ipv4b_read_errors_doc[] =
+    "read_errors($self, /, max=64, wait=False)\n--\n\n"
+    "Take up to `max` errors of the network off the socket's queue, as a list of QueuedError.\n\n"
+    "recv_errors must have been on when the datagrams went out. Without `wait` the list is empty\n"
+    "when the queue is; with it the call waits for the first one, within timeout and deadline.\n"
+    "Raises ValueError for max under 1, NotImplementedError where the platform has no such queue,\n"
+    "and OSError (ip(7), IP_RECVERR).";
+
+PyObject *
+ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"max", "wait", NULL};
+    static const ipv4b_signature signature = {"read_errors", names, 0};
+    PyObject *values[2] = {NULL};
+    PyObject *list;
+    long long max = 64;
+    int wait = 0;
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
+        (values[0] != NULL && ipv4b_parse_int(values[0], "max", 1, INT_MAX, &max) < 0) ||
+        (values[1] != NULL && (wait = PyObject_IsTrue(values[1])) < 0)) {
+        return NULL;
+    }
+    if (IPV4B_IP_RECVERR < 0) {
+        PyErr_SetString(PyExc_NotImplementedError, "read_errors: this platform has no such queue");
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(op);
+    list = read_errors((ipv4b_conn_object *)op, max, wait != 0);
+    Py_END_CRITICAL_SECTION();
     return list;
 }

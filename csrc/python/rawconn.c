@@ -1,8 +1,8 @@
 /* rawconn.c - the type RawConn: see rawconn.h. */
 #include "rawconn.h"
 
-#include "conn.h"
 #include "datagram.h"
+#include "sockopt.h"
 
 static PyMethodDef rawconn_methods[] = {
     {"read_from", IPV4B_METHOD(ipv4b_rawconn_read_from), METH_FASTCALL | METH_KEYWORDS,
@@ -17,20 +17,12 @@ rawconn_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     int on = 1;
-    int fd;
 
     if (ipv4b_conn_init(op, args, kwargs, 1U << SOCK_RAW, "an AF_INET socket of type SOCK_RAW") <
         0) {
         return -1;
     }
-    fd = ipv4b_conn_fileno(self, "setsockopt");
-    if (fd < 0) {
-        return -1;
-    }
-    if (setsockopt(fd, IPPROTO_IP, IP_HDRINCL, &on, sizeof on) < 0) {
-        return ipv4b_conn_raise(self, "setsockopt IP_HDRINCL", errno);
-    }
-    return 0;
+    return ipv4b_setsockopt(self, "setsockopt IP_HDRINCL", IPPROTO_IP, IP_HDRINCL, &on, sizeof on);
 }
 
 PyDoc_STRVAR(rawconn_doc,

@@ -161,8 +161,8 @@ ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     size_t pending;
 
-    ipv4b_conn_check_fork(self);
     Py_BEGIN_CRITICAL_SECTION(self);
+    ipv4b_conn_check_fork(self);
     pending = self->held[0].count + (self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
     Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(pending);

@@ -28,6 +28,17 @@ option_fileno(ipv4b_conn_object *self, const char *operation, int option)
 }
 
 int
+ipv4b_check_open(ipv4b_conn_object *self, const char *operation)
+{
+    int fd;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = ipv4b_conn_fileno(self, operation);
+    Py_END_CRITICAL_SECTION();
+    return fd < 0 ? -1 : 0;
+}
+
+int
 ipv4b_getsockopt(ipv4b_conn_object *self, const char *operation, int level, int option, void *value,
                  socklen_t *len)
 {

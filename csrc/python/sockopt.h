@@ -28,6 +28,9 @@ extern const ipv4b_sockopt ipv4b_opt_multicast_loopback;
 PyObject *ipv4b_sockopt_get(PyObject *self, void *option);
 int ipv4b_sockopt_set(PyObject *self, PyObject *value, void *option);
 
+/* Returns 0, or -1 with OSError EBADF if the connection is closed. */
+int ipv4b_check_open(ipv4b_conn_object *self, const char *operation);
+
 /* The system calls with errors that name `operation`. Return 0, or -1 with NotImplementedError for
  * a negative option, or OSError. The last is for callers that hold the connection's lock, to
  * remember what they set. */
