@@ -1,12 +1,12 @@
 /* conn.c - the type Conn: see conn.h for the locking rule, connio.c for the I/O loop. */
 #include "conn.h"
 
-#include <math.h>
 #include <structmember.h>
 #include <sys/stat.h>
 
 #include "addr.h"
 #include "args.h"
+#include "deadline.h"
 #include "hold.h"
 #include "locks.h"
 #include "sockopt.h"
@@ -77,36 +77,6 @@ conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wa
     return 0;
 }
 
-/* Seconds as Python gives them -> ns, rounded up as socket does, but what ns have given stays
- * what it is; None is for ever. Returns 0, or -1 with an exception. */
-static int
-seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
-{
-    double seconds, ns;
-
-    if (value == Py_None) {
-        *out = IPV4B_FOREVER;
-        return 0;
-    }
-    seconds = PyFloat_AsDouble(value);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "%s: a number of seconds or None is required, not %.100s",
-                         field, Py_TYPE(value)->tp_name);
-        }
-        return -1;
-    }
-    if (!(seconds >= least)) {
-        PyErr_Format(PyExc_ValueError, "%s: %R is no number of seconds to wait", field, value);
-        return -1;
-    }
-    /* Nobody waits for a century: what is longer is for ever, and the sum with a clock cannot
-     * overflow. A deadline before the clock's beginning is as past as its beginning. */
-    ns = seconds > 0 ? rint(seconds * 1e9) : 0;
-    *out = seconds > 3e9 ? IPV4B_FOREVER : (int64_t)ns + (ns / 1e9 < seconds);
-    return 0;
-}
-
 /* The socket's own timeout, or for a mere descriptor what its O_NONBLOCK says. */
 static int
 conn_inherit_timeout(ipv4b_conn_object *self, int fd)
@@ -123,7 +93,7 @@ conn_inherit_timeout(ipv4b_conn_object *self, int fd)
     }
     if (timeout != NULL) {
         Py_SETREF(timeout, PyObject_CallNoArgs(timeout));
-        r = timeout == NULL ? -1 : seconds_parse(timeout, "timeout", 0, &self->timeout);
+        r = timeout == NULL ? -1 : ipv4b_seconds_parse(timeout, "timeout", 0, &self->timeout);
         Py_XDECREF(timeout);
         return r;
     }
@@ -296,64 +266,6 @@ conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
- * between. */
-static PyObject *
-set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
-{
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int64_t deadline;
-    int fd;
-
-    if (seconds_parse(value, "deadline", -HUGE_VAL, &deadline) < 0) {
-        return NULL;
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    fd = ipv4b_conn_fileno(self, "set_deadline");
-    if (fd >= 0 && of_reads) {
-        self->deadline[IPV4B_READ] = deadline;
-    }
-    if (fd >= 0 && of_writes) {
-        self->deadline[IPV4B_WRITE] = deadline;
-    }
-    if (fd >= 0) {
-        ipv4b_conn_wake(self);
-    }
-    Py_END_CRITICAL_SECTION();
-    return fd < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-#define DEADLINE_DOC(name, calls)                                                                  \
-    name "($self, deadline, /)\n--\n\n"                                                            \
-         "Set the time at which waiting " calls " end with TimeoutError: time.monotonic()\n"       \
-         "seconds, or None for no such time.\n\n"                                                  \
-         "It holds for calls that wait now, in other threads, and for those to come, beside\n"     \
-         "timeout. A call whose deadline is past still takes what needs no wait. Raises "          \
-         "TypeError\n"                                                                             \
-         "or ValueError for what is no number, and OSError EBADF on a closed connection."
-
-PyDoc_STRVAR(set_deadline_doc, DEADLINE_DOC("set_deadline", "reads and writes"));
-PyDoc_STRVAR(set_read_deadline_doc, DEADLINE_DOC("set_read_deadline", "reads"));
-PyDoc_STRVAR(set_write_deadline_doc, DEADLINE_DOC("set_write_deadline", "writes"));
-
-static PyObject *
-conn_set_deadline(PyObject *self, PyObject *value)
-{
-    return set_deadline(self, value, true, true);
-}
-
-static PyObject *
-conn_set_read_deadline(PyObject *self, PyObject *value)
-{
-    return set_deadline(self, value, true, false);
-}
-
-static PyObject *
-conn_set_write_deadline(PyObject *self, PyObject *value)
-{
-    return set_deadline(self, value, false, true);
-}
-
 PyDoc_STRVAR(conn_fileno_doc, "fileno($self, /)\n--\n\n"
                               "The descriptor as an int, -1 when the connection is closed.");
 
@@ -415,31 +327,6 @@ conn_get_endpoint(PyObject *op, void *closure)
 }
 
 static PyObject *
-conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
-{
-    int64_t timeout = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->timeout);
-
-    if (timeout == IPV4B_FOREVER) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)timeout / 1e9);
-}
-
-static int
-conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    int64_t timeout;
-
-    if (ipv4b_check_set(value, "timeout") < 0 || seconds_parse(value, "timeout", 0, &timeout) < 0) {
-        return -1;
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->timeout, timeout);
-    Py_END_CRITICAL_SECTION();
-    return 0;
-}
-
-static PyObject *
 conn_repr(PyObject *op)
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
@@ -472,7 +359,7 @@ static PyGetSetDef conn_getset[] = {
     {"remote_addr", conn_get_endpoint, NULL,
      "The peer of a connected socket as a (host, port) tuple (getpeername(2)), or None.",
      (void *)1},
-    {"timeout", conn_get_timeout, conn_set_timeout,
+    {"timeout", ipv4b_conn_get_timeout, ipv4b_conn_set_timeout,
      "How long a call waits: seconds as a float, 0.0 for not at all, None for ever.\n\n"
      "It starts as the socket's own, and counts from the next call on. A wait that is too long\n"
      "raises TimeoutError, and one that is not allowed BlockingIOError.",
@@ -489,9 +376,9 @@ static PyGetSetDef conn_getset[] = {
 
 static PyMethodDef conn_methods[] = {
     {"close", conn_close, METH_NOARGS, conn_close_doc},
-    {"set_deadline", conn_set_deadline, METH_O, set_deadline_doc},
-    {"set_read_deadline", conn_set_read_deadline, METH_O, set_read_deadline_doc},
-    {"set_write_deadline", conn_set_write_deadline, METH_O, set_write_deadline_doc},
+    {"set_deadline", ipv4b_conn_set_deadline, METH_O, ipv4b_set_deadline_doc},
+    {"set_read_deadline", ipv4b_conn_set_read_deadline, METH_O, ipv4b_set_read_deadline_doc},
+    {"set_write_deadline", ipv4b_conn_set_write_deadline, METH_O, ipv4b_set_write_deadline_doc},
     {"fileno", conn_fileno_method, METH_NOARGS, conn_fileno_doc},
     {"__enter__", conn_enter, METH_NOARGS, NULL},
     {"__exit__", IPV4B_METHOD(conn_exit), METH_FASTCALL, NULL},

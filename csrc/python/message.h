@@ -63,9 +63,4 @@ size_t ipv4b_message_filled(const ipv4b_message_object *m);
 /* The getter of `view`: a memoryview of the bytes that were moved, in a message of one buffer. */
 PyObject *ipv4b_message_view(PyObject *self, void *closure);
 
-/* The module function new_messages. */
-PyObject *ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
-                             PyObject *kwnames);
-extern const char ipv4b_new_messages_doc[];
-
 #endif

@@ -16,6 +16,7 @@
 #include "neterror.h"
 #include "packetconn.h"
 #include "rawconn.h"
+#include "slab.h"
 
 PyDoc_STRVAR(capabilities_doc,
              "capabilities($module, /)\n--\n\n"
