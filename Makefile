@@ -28,10 +28,11 @@ help:
 	@echo 'make test-nommsg  the suite on a build without recvmmsg and sendmmsg'
 	@echo 'make test-pythons the suite on every Python of Debian from 3.13 on, and both builds, as root'
 	@echo 'make test-cross   the C core on 32 bits and with the highest byte first'
-	@echo 'make sanitize     the suite under ASan and UBSan, and the C core under MSan'
+	@echo 'make sanitize     the suite under ASan, LSan and UBSan, and the C core under MSan'
 	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
 	@echo 'make leaks        references, memory and descriptors that a test module leaves, on python3-dbg'
+	@echo 'make coverage     the lines and branches of csrc that the tests reach (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
 	@echo 'make soak         100 million datagrams through loopback, each checked (SOAK_ARGS=... passes arguments on)'
 	@echo 'make bench        beside C, Go, socket, asyncio and uvloop: ten minutes at most, on a quiet machine'
@@ -68,6 +69,7 @@ $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
 $(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread))
 $(eval $(call environment,leaks,[test],))
+$(eval $(call environment,coverage,[coverage],CC=gcc IPV4BATCH_COVERAGE=1))
 $(eval $(call environment,docs,[docs],))
 $(eval $(call environment,bench,[bench],))
 
@@ -84,10 +86,12 @@ test-nommsg: $(VENV)/nommsg/installed
 test-pythons: | prerequisites
 	@$(PYTHON) tools/test_pythons.py $(PYTHON) $(PYTHONS)
 
-# CPython's own allocations are not freed at exit, so leaks are looked for by the tests that count.
+# With leaks: each process of the suite is searched at its end, and fails for one. What Python's own lists still
+# lead to is none to LeakSanitizer; tests/test_memory.py and tools/leaks.py count that.
 sanitize: $(VENV)/sanitize/installed test-c test-msan
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	    LSAN_OPTIONS="suppressions='$(CURDIR)/tests/lsan.supp':print_suppressions=0" \
 	    IPV4BATCH_TEST_SANITIZED=1 \
 	    $(VENV)/sanitize/bin/$(PYTEST)
 
@@ -121,6 +125,21 @@ leaks:
 leaks-here: $(VENV)/leaks/installed
 	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
 
+# Which lines and branches of csrc the suite and the tests in C reach, and the least that they must. A process
+# counts that ends by itself: not the child of a fork that a test ends by os._exit.
+GCOVR = $(VENV)/coverage/bin/gcovr --exclude-unreachable-branches --merge-mode-functions=separate
+.PHONY: coverage
+coverage: $(VENV)/coverage/installed
+	@rm -rf build/c/coverage && find $(VENV)/coverage/build -name '*.gcda' -delete
+	$(call run_c_tests,coverage,gcc,--coverage -fprofile-update=atomic)
+	@$(VENV)/coverage/bin/$(PYTEST)
+	@$(GCOVR) --root $(VENV)/coverage/build --json build/coverage-suite.json $(VENV)/coverage/build
+	@$(GCOVR) --filter csrc/core --json build/coverage-c.json build/c/coverage
+	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
+	    --txt --txt-metric branch
+	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
+	    --txt --print-summary --fail-under-line 95 --fail-under-branch 85
+
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
@@ -144,17 +163,18 @@ define run_c_tests
 	        done \
 	    ) || exit 1; \
 	done
-	@touch $@
 endef
 
 C_TESTED_FILES := $(wildcard csrc/core/*.[ch] tests/c/*.[ch])
 $(C_TESTED): $(C_TESTED_FILES) | prerequisites
 	$(call run_c_tests,$(notdir $(CC)),$(CC),$(C_ASAN))
+	@touch $@
 
 # MemorySanitizer is clang's: it follows each byte that nobody set, into branches and into the kernel.
 build/c/passed-msan: $(C_TESTED_FILES)
 	@command -v clang >/dev/null || { echo 'make test-msan needs clang (Debian: clang libclang-rt-dev)' >&2; exit 1; }
 	$(call run_c_tests,msan,clang,$(C_MSAN))
+	@touch $@
 
 include tests/c/cross.mk
 include tests/fuzz/targets.mk

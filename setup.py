@@ -94,7 +94,7 @@ if switch("SANITIZE"):
     compile_args += [*sanitizers, "-fno-omit-frame-pointer", "-g", "-O1"]
     link_args += sanitizers
 if switch("COVERAGE"):
-    compile_args += ["--coverage", "-O0"]
+    compile_args += ["--coverage", "-fprofile-update=atomic", "-O0"]
     link_args += ["--coverage"]
 if switch("WERROR"):
     compile_args += ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum, IntEnum, IntFlag
 
 import pytest
+from support_net import leaks_allowed
 
 import ipv4batch
 from ipv4batch import ECN, ControlFlags, ErrorOrigin, HeaderFlags, ICMPType, MTUDiscover
@@ -116,6 +117,7 @@ def macros(require: Callable[[str], None]) -> dict[str, int]:
         capture_output=True,
         text=True,
         check=True,
+        env=leaks_allowed(),
     ).stdout
     numbers = re.findall(r"^#define (\w+) (0x[0-9a-fA-F]+|\d+)$", preprocessed, re.MULTILINE)
     return {name: int(value, 16 if value.startswith("0x") else 10) for name, value in numbers}

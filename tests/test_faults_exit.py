@@ -61,7 +61,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_interpreter_ends_with_daemons_waiting(ending: str) -> None:
     script = f"{WAITING}\nprint('over', flush=True)\n{ENDINGS[ending]}"
-    assert run(script) == "over\n"
+    assert run(script, frees_all=False) == "over\n"
 
 
 def test_the_interpreter_waits_for_other_threads() -> None:
@@ -124,4 +124,4 @@ while moved < 1000:
     time.sleep(0.001)
 print("over", flush=True)
 """
-    assert run(script) == "over\n"
+    assert run(script, frees_all=False) == "over\n"

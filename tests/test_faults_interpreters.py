@@ -110,4 +110,4 @@ except TimeoutError:
 ''') is None
 print("over")
 """
-    assert run(INTERPRETERS + script) == "over\n"
+    assert run(INTERPRETERS + script, frees_all=False) == "over\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from pyroute2 import IPRoute
-from support_net import LIMIT, wait_for
+from support_net import LIMIT, leaks_allowed, wait_for
 from test_offload import ALL, END, compose, exchange, expect, read_until_end
 
 from ipv4batch import ControlMessage, Message, PacketConn, new_messages
@@ -66,9 +66,8 @@ class Namespace:
     def switch(self, features: str) -> None:
         """Switch features of the device, such as "tx off gso off" (ethtool(8), -K)."""
         with self.entered():
-            subprocess.run(
-                ["ethtool", "-K", "veth0", *features.split()], check=True, capture_output=True
-            )
+            command = ["ethtool", "-K", "veth0", *features.split()]
+            subprocess.run(command, check=True, capture_output=True, env=leaks_allowed())
 
     def open(self, host: str) -> PacketConn:
         with self.entered():
