@@ -33,7 +33,7 @@ SIGNS = {"<=": operator.le, ">=": operator.ge, ">": operator.gt}
 
 KERNEL = (
     "the time is the kernel's: the bare C loop, which makes the same calls and next to nothing "
-    'else, reaches what stands under "C loop", and no caller can do better.'
+    'else, reaches what stands under "C loop", and whoever makes them has that limit.'
 )
 OWN = (
     "what the extension does for a call and a message beside the kernel's work: "

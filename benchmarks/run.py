@@ -141,6 +141,8 @@ def main() -> None:
     directory = arguments.out or (QUICK if arguments.quick else BUILD)
 
     around = surroundings()
+    if not arguments.quick and around["load"][0] > 0.5:
+        print("benchmarks: the machine is at work already; figures will be off", file=sys.stderr)
     bytes_each = memory.measure()
     measured = measure(arguments.quick, rounds, arguments.seconds)
     codecs = measure_codecs(arguments.quick)
