@@ -90,10 +90,11 @@ def first_line(*command: str) -> str | None:
 
 def surroundings() -> dict[str, Any]:
     """What a figure depends on beside the code."""
+    release = platform.release().partition("-")[0]
     names = ("ipv4batch", "uvloop", "dpkt", "scapy", "pyperf")
     return {
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "kernel": f"{platform.system()} {release} {platform.machine()}",
         "cpus": os.cpu_count(),
         "load": os.getloadavg(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
