@@ -62,6 +62,10 @@ def load(failing: int | None = None) -> bool:
     return outcome is FAILED
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 13),
+    reason="without memory PyDict_SetDefaultRef of CPython 3.13, by which types are made, breaks",
+)
 def test_an_import_fails_as_a_whole() -> None:
     fail_in_turn(load, growth(load))
 
