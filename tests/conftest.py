@@ -14,6 +14,7 @@ import pytest
 import ipv4batch
 
 pytest.register_assert_rewrite(
+    "support_model",
     "support_net",
     "support_hammer",
     "support_nomemory",
@@ -25,6 +26,13 @@ from support_net import open_udp, udp_socket  # noqa: E402
 # No directory for what was found: the suite must run where none can be made. No time limit for one
 # example either: the machine may be busy.
 hypothesis.settings.register_profile("ipv4batch", database=None, deadline=None)
+# More of the same, for who asks (pytest --hypothesis-profile=...).
+hypothesis.settings.register_profile(
+    "ci", hypothesis.settings.get_profile("ipv4batch"), max_examples=200
+)
+hypothesis.settings.register_profile(
+    "expensive", hypothesis.settings.get_profile("ipv4batch"), max_examples=5000
+)
 hypothesis.settings.load_profile("ipv4batch")
 
 _CLONE_NEWNET = 0x40000000

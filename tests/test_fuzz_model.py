@@ -1,308 +1,111 @@
-"""Random sequences of calls on three connections and their messages, against lists of datagrams."""
+"""Random sequences of calls on five connections and their messages, against lists of datagrams."""
 
-import collections
 import contextlib
-import dataclasses
 import errno
-import itertools
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import os
+import time
+from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
+from hypothesis.stateful import rule
+from support_model import (
+    HOSTS,
+    PAIR,
+    PEEK,
+    Network,
+    Outgoing,
+    counts,
+    hosts,
+    peers,
+    places,
+    run,
+    sizes,
+    some,
 )
-from support_net import open_udp
-from test_offload import compose, enlarge
-from test_offload_model import shred
+from support_net import LIMIT
+from test_offload import compose
+from test_write_all import FAILING
 
-from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
+from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn
 
-HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
-PATHS: list[dict[str, Any]] = [{}, {"ttl": 3}, {"ttl": 4, "tos": 184}, {"src": "127.0.0.9"}]
-PEEK, TRUNC = socket.MSG_PEEK, socket.MSG_TRUNC
-MOST_MESSAGES = 150
+Failures = dict[int, int]
+"""What the kernel refuses, by its place in a list."""
 
-
-class Datagram(NamedTuple):
-    """What arrives, whatever of it a reader asks for."""
-
-    data: bytes
-    addr: tuple[str, int]
-    dst: str
-    ttl: int
-    tos: int
+failures = st.dictionaries(st.integers(0, 20), st.sampled_from(sorted(FAILING)), min_size=1)
 
 
-@dataclasses.dataclass
-class Waiting:
-    """A datagram on its way, with what its reader asked for once gro has taken it."""
+class Model(Network):
+    """What is refused, what fails and what ends, beside all that goes well."""
 
-    datagram: Datagram
-    flags: int | None = None
+    # Failures.
 
-
-@dataclasses.dataclass
-class Peer:
-    """A connection, what was set on it, and what it has not read yet."""
-
-    conn: PacketConn
-    room: int
-    flags: int = 0
-    gso: bool = False
-    gro: bool = False
-    used: int = 0
-    waiting: collections.deque[Waiting] = dataclasses.field(default_factory=collections.deque)
-
-
-@dataclasses.dataclass
-class Outgoing:
-    """A message to write, and what it should make arrive."""
-
-    message: Message
-    buffers: list[bytearray]
-    to: int
-    path: int
-
-
-peers = st.integers(0, len(HOSTS) - 1)
-paths = st.integers(0, len(PATHS) - 1)
-places = st.integers(0, MOST_MESSAGES - 1)
-sizes = st.sampled_from([0, 1, 9, 100, 1200, 1472, 9000, 65507]) | st.integers(0, 2000)
-rooms = st.sampled_from([0, 1, 5, 100, 1500, 65507])
-counts = st.sampled_from([0, 1, 2, 64, 65]) | st.integers(1, MOST_MESSAGES)
-flags = st.sampled_from([ControlFlags.TTL, ControlFlags.DST, ControlFlags.TOS])
-read_flags = st.sampled_from([0, 0, 0, PEEK, TRUNC, PEEK | TRUNC])
-reads = st.lists(st.tuples(peers, places, counts, read_flags), max_size=6)
-
-
-def some(items: Sequence[Any], start: int, count: int) -> list[Any]:
-    """So many of a list in a row, from some place on and at most once each."""
-    return [items[(start + i) % len(items)] for i in range(min(count, len(items)))]
-
-
-class Model(RuleBasedStateMachine):
-    """The network, as lists of datagrams."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = itertools.count()
-        self.peers = [self.open(host) for host in HOSTS]
-        self.into: list[Message] = []
-        self.outgoing = [Outgoing(Message(), [], 0, 0) for _ in range(MOST_MESSAGES)]
-
-    def open(self, host: str) -> Peer:
-        conn = open_udp(host)
-        return Peer(conn, enlarge(conn) // 2)
-
-    def teardown(self) -> None:
-        for peer in self.peers:
-            peer.conn.close()
-
-    # Messages: new ones, and changes of those that are there.
-
-    @initialize(
-        size=sizes,
-        room=st.sampled_from([100, 1500, 65507]),
-        offload=st.tuples(*[st.tuples(st.booleans(), st.booleans()) for _ in HOSTS]),
-    )
-    def begin(self, size: int, room: int, offload: tuple[tuple[bool, bool], ...]) -> None:
-        for index, (gso, gro) in enumerate(offload):
-            self.set(index, gso, gro, ControlFlags.TTL, True)
-        self.add_messages_to_read_into(MOST_MESSAGES, room)
-        for to in range(len(HOSTS)):
-            self.change_outgoing(50 * to, 50, size, size // 2, to, 0, 1)
-
-    @rule(
-        start=places,
-        count=counts,
-        size=sizes,
-        shorter=st.integers(0, 3),
-        to=peers,
-        path=paths,
-        pieces=st.integers(1, 4),
-    )
-    def change_outgoing(
-        self, start: int, count: int, size: int, shorter: int, to: int, path: int, pieces: int
-    ) -> None:
-        """Give a row of messages other contents of one size, of which the last may be shorter."""
-        row = some(self.outgoing, start, count)
-        for i, changed in enumerate(row):
-            length = max(0, size - shorter) if i == len(row) - 1 else size
-            data = compose(next(self.numbers), length)
-            changed.buffers = [bytearray(piece) for piece in shred(data, pieces)]
-            changed.to, changed.path = to, path
-            changed.message.buffers = changed.buffers
-            changed.message.oob = ControlMessage(**PATHS[path]).marshal() or None
-            changed.message.addr = self.peers[to].conn.local_addr
-
-    @rule(start=places, count=counts, value=st.binary(min_size=1, max_size=4))
-    def overwrite_outgoing(self, start: int, count: int, value: bytes) -> None:
-        for changed in some(self.outgoing, start, count):
-            for buffer in changed.buffers:
-                buffer[: len(value)] = value[: len(buffer)]
-
-    @rule(count=st.integers(1, 40), room=rooms)
-    def add_messages_to_read_into(self, count: int, room: int) -> None:
-        """New messages take the place of the oldest."""
-        self.into += new_messages(count, room, ControlFlags(255))
-        del self.into[:-MOST_MESSAGES]
-
-    @rule(
-        start=places,
-        count=counts,
-        parts=st.lists(rooms, max_size=3),
-        oob=st.sampled_from([None, 256]),
-    )
-    def change_messages_to_read_into(
-        self, start: int, count: int, parts: list[int], oob: int | None
-    ) -> None:
-        for changed in some(self.into, start, count):
-            changed.buffers = [bytearray(room) for room in parts]
-            changed.oob = None if oob is None else bytearray(oob)
-
-    # Writes.
-
-    def arrive(self, writer: Peer, data: bytes, to: int, path: int) -> None:
-        seen = {"ttl": 64, "src": writer.conn.local_addr[0], "tos": 0} | PATHS[path]
-        addr = (seen["src"], writer.conn.local_addr[1])
-        datagram = Datagram(data, addr, HOSTS[to], seen["ttl"], seen["tos"])
-        self.peers[to].waiting.append(Waiting(datagram))
-
-    def make_room(self, to: int, size: int) -> None:
-        """Read all that waits before the kernel has to drop any."""
-        peer = self.peers[to]
-        peer.used += 2 * size + 2048
-        if peer.used > peer.room:
-            self.drain(to)
-            peer.used = 2 * size + 2048
-
-    @rule(
-        index=peers,
-        start=places,
-        count=counts,
-        times=st.integers(1, 2),
-        method=st.sampled_from([PacketConn.write_batch, PacketConn.write_all]),
-        reads=reads,
-    )
-    def write(
-        self,
-        index: int,
-        start: int,
-        count: int,
-        times: int,
-        method: Callable[..., int],
-        reads: list[tuple[int, int, int, int]],
-    ) -> None:
-        writer = self.peers[index]
-        batch = some(self.outgoing, start, count) * times
-        for outgoing in batch:
+    def write_some_that_fail(
+        self, index: int, start: int, count: int, failing: Failures
+    ) -> tuple[list[Message], list[Outgoing | None], Failures]:
+        """A list to write; what each of its messages makes arrive, or None; and the errors."""
+        row: list[Outgoing | None] = list(some(self.outgoing, start, count))
+        for outgoing in row:
+            assert outgoing is not None
             self.make_room(outgoing.to, sum(map(len, outgoing.buffers)))
-        assert method(writer.conn, [outgoing.message for outgoing in batch]) == len(batch)
-        for outgoing in batch:
-            data = b"".join(outgoing.buffers)
-            self.arrive(writer, data, outgoing.to, outgoing.path)
-            assert (outgoing.message.n, outgoing.message.errno) == (len(data), 0)
-        assert writer.conn.gso_error is None
-        self.read(reads)
+        for place in sorted(failing):
+            row.insert(place, None)
+        found = [place for place, outgoing in enumerate(row) if outgoing is None]
+        codes = dict(zip(found, (failing[place] for place in sorted(failing)), strict=True))
+        addr = self.peers[0].conn.local_addr
+        messages = [
+            FAILING[codes[place]](addr) if outgoing is None else outgoing.message
+            for place, outgoing in enumerate(row)
+        ]
+        return messages, row, codes
 
-    @rule(index=peers, size=sizes, to=peers, path=paths)
-    def write_to(self, index: int, size: int, to: int, path: int) -> None:
-        writer, data = self.peers[index], compose(next(self.numbers), size)
-        control = ControlMessage(**PATHS[path]) if path else None
-        self.make_room(to, size)
-        assert writer.conn.write_to(data, self.peers[to].conn.local_addr, control) == size
-        self.arrive(writer, data, to, path)
+    def check_written(
+        self, index: int, messages: list[Message], row: list[Outgoing | None]
+    ) -> None:
+        """These were written, as far as they could be."""
+        for message, outgoing in zip(messages, row, strict=True):
+            if outgoing is not None:
+                data = b"".join(outgoing.buffers)
+                self.arrive(self.peers[index], data, outgoing.to, outgoing.path)
+                assert (message.n, message.errno) == (len(data), 0)
+        assert self.peers[index].conn.gso_error is None
 
-    # Reads.
-
-    def expect(self, peer: Peer, n: int, how: int) -> list[tuple[Datagram, int]]:
-        """The next n datagrams, or n times the next, and what is delivered with them."""
-        waiting = peer.waiting
-        found = [waiting[0]] * n if how & PEEK else [waiting.popleft() for _ in range(n)]
-        # What gro has taken from the socket came with what was asked for then.
-        assert peer.conn.pending <= len(waiting)
-        for taken in itertools.islice(waiting, peer.conn.pending):
-            taken.flags = peer.flags if taken.flags is None else taken.flags
-        return [(w.datagram, peer.flags if w.flags is None else w.flags) for w in found]
-
-    def check_control(self, control: ControlMessage | None, datagram: Datagram, flags: int) -> None:
-        if not flags:
-            assert control is None
-            return
-        assert control is not None
-        assert (control.src, control.ttl, control.tos, control.dst) == (
-            datagram.addr[0],
-            datagram.ttl if flags & ControlFlags.TTL else 0,
-            datagram.tos if flags & ControlFlags.TOS else None,
-            datagram.dst if flags & ControlFlags.DST else None,
-        )
-
-    def check_message(self, message: Message, datagram: Datagram, flags: int, how: int) -> None:
-        room = sum(len(buffer) for buffer in message.buffers)
-        size = len(datagram.data)
-        assert message.data == datagram.data[:room]
-        assert message.n == (size if how & TRUNC else min(size, room))
-        assert message.truncated == (size > room)
-        assert message.addr == datagram.addr
-        assert message.control_truncated == (flags != 0 and message.oob is None)
-        self.check_control(message.control_message(), datagram, 0 if message.oob is None else flags)
-        if len(message.buffers) == 1:
-            assert message.view == message.data
-
-    def read_batch(self, index: int, start: int, count: int, how: int) -> None:
-        peer, into = self.peers[index], some(self.into, start, count)
-        if not into:
-            assert peer.conn.read_batch(into, how) == 0
-        elif not peer.waiting:
-            with pytest.raises(BlockingIOError):
-                peer.conn.read_batch(into, how | socket.MSG_DONTWAIT)
+    @rule(index=hosts, start=places, count=st.integers(0, 70), failing=failures)
+    def write_batch_with_failures(
+        self, index: int, start: int, count: int, failing: Failures
+    ) -> None:
+        conn = self.peers[index].conn
+        messages, row, codes = self.write_some_that_fail(index, start, count, failing)
+        first = min(codes)
+        if first == 0:
+            with pytest.raises(OSError, match=rf"^\[Errno {codes[0]}\]"):
+                conn.write_batch(messages)
+            assert messages[0].errno == codes[0]
         else:
-            n = peer.conn.read_batch(into, how)
-            assert n == len(into) if how & PEEK else 1 <= n <= min(len(into), len(peer.waiting))
-            for message, (datagram, flags) in zip(into, self.expect(peer, n, how), strict=False):
-                self.check_message(message, datagram, flags, how)
+            assert conn.write_batch(messages) == first
+        self.check_written(index, messages[:first], row[:first])
 
-    @rule(reads=reads)
-    def read(self, reads: list[tuple[int, int, int, int]]) -> None:
-        for index, start, count, how in reads:
-            self.read_batch(index, start, count, how)
+    @rule(index=hosts, start=places, count=st.integers(0, 70), failing=failures)
+    def write_all_with_failures(
+        self, index: int, start: int, count: int, failing: Failures
+    ) -> None:
+        messages, row, codes = self.write_some_that_fail(index, start, count, failing)
+        first = min(codes)
+        before = [message.n for message in messages]
+        with pytest.raises(OSError, match=rf"^\[Errno {codes[first]}\]") as raised:
+            self.peers[index].conn.write_all(messages)
+        assert messages[first].errno == codes[first]
+        assert (raised.value.index, raised.value.written) == (first, first)
+        assert [message.n for message in messages[first:]] == before[first:]
+        self.check_written(index, messages[:first], row[:first])
 
-    @rule(index=peers, room=sizes, how=read_flags)
-    def read_from(self, index: int, room: int, how: int) -> None:
-        peer, buffer = self.peers[index], bytearray(room)
-        if not peer.waiting:
-            with pytest.raises(BlockingIOError):
-                peer.conn.read_from(buffer, how | socket.MSG_DONTWAIT)
-            return
-        n, control, addr = peer.conn.read_from(buffer, how)
-        ((datagram, flags),) = self.expect(peer, 1, how)
-        size = len(datagram.data)
-        assert (n, addr) == (size if how & TRUNC else min(size, room), datagram.addr)
-        assert buffer == datagram.data[:room].ljust(room, b"\0")
-        self.check_control(control, datagram, flags)
-
-    def drain(self, index: int) -> None:
-        while self.peers[index].waiting:
-            self.read_batch(index, 0, len(self.into), 0)
-        self.read_batch(index, 0, 1, 0)
-        assert self.peers[index].conn.pending == 0
-
-    # What can be set on a connection, and its end.
-
-    @rule(index=peers, gso=st.booleans(), gro=st.booleans(), flags=flags, on=st.booleans())
-    def set(self, index: int, gso: bool, gro: bool, flags: int, on: bool) -> None:
-        peer = self.peers[index]
-        peer.conn.gso, peer.conn.gro = peer.gso, peer.gro = gso, gro
-        peer.conn.set_control_message(flags, on)
-        peer.flags = peer.flags | flags if on else peer.flags & ~flags
+    @rule(index=hosts, start=places, count=st.integers(0, 70), failing=failures)
+    def write_all_and_skip(self, index: int, start: int, count: int, failing: Failures) -> None:
+        messages, row, codes = self.write_some_that_fail(index, start, count, failing)
+        written = self.peers[index].conn.write_all(messages, errors="skip")
+        assert written == len(messages) - len(codes)
+        assert {place: m.errno for place, m in enumerate(messages) if m.errno} == codes
+        self.check_written(index, messages, row)
 
     @rule(index=peers, start=places, count=st.integers(1, 3))
     def refuse(self, index: int, start: int, count: int) -> None:
@@ -310,54 +113,119 @@ class Model(RuleBasedStateMachine):
         conn, into = self.peers[index].conn, some(self.into, start, count)
         fixed = [Message(b"fixed")]
         written = [outgoing.message for outgoing in some(self.outgoing, start, count)]
-        for function, argument, error in [
-            (conn.read_batch, [*into, into[0]], ValueError),
-            (conn.read_batch, [*into, None], TypeError),
-            (conn.read_batch, [*into, *fixed], ValueError),
-            (conn.write_batch, [*written, None], TypeError),
-            (conn.write_all, [*written, Message(b"", b"\1" + bytes(15))], ValueError),
+        for function, argument, error, field in [
+            (conn.read_batch, [*into, into[0]], ValueError, ""),
+            (conn.read_batch, [*into, None], TypeError, ""),
+            (conn.read_batch, [*into, *fixed], ValueError, r"\.buffers\[0\]"),
+            (conn.read_batch, [*into, Message(bytearray(1), b"oob")], ValueError, r"\.oob"),
+            (conn.write_batch, [*written, None], TypeError, ""),
+            (conn.write_all, [*written, Message(b"", b"\1" + bytes(15))], ValueError, r"\.oob"),
         ]:
-            with pytest.raises(error, match=rf"^msgs\[{len(argument) - 1}\]"):
+            with pytest.raises(error, match=rf"^msgs\[{len(argument) - 1}\]{field}: "):
                 function(argument)
+
+    # Replies.
+
+    @rule(index=peers, start=places, count=counts, size=sizes)
+    def reply(self, index: int, start: int, count: int, size: int) -> None:
+        """Read, and answer each; an answer to an address that nobody has is lost."""
+        peer, into = self.peers[index], some(self.into, start, count)
+        if not peer.waiting or peer.whole or not into:
+            return
+        n = peer.conn.read_batch(into)
+        found = self.expect(peer, n, 0)
+        answers = []
+        for message, (datagram, flags) in zip(into, found, strict=False):
+            self.check_message(message, datagram, flags, 0)
+            data = compose(next(self.numbers), size)
+            answer = message.reply(data)
+            assert (answer.buffers, answer.addr) == ((data,), datagram.addr)
+            told = flags & ControlFlags.DST and message.oob is not None
+            assert (answer.oob is not None) == bool(told)
+            answers.append(answer)
+        sent = []
+        for answer in answers:
+            to = [i for i, each in enumerate(self.peers) if each.conn.local_addr == answer.addr]
+            for i in to:
+                self.make_room(i, size)
+            sent += [(i, answer) for i in to]
+        assert peer.conn.write_all(answers) == n
+        for to, answer in sent:
+            self.arrive(peer, answer.data, to, 0)
+
+    # Waits, forks and ends.
+
+    @rule(index=peers, how=st.integers(0, 3), start=places, count=counts)
+    def hurry(self, index: int, how: int, start: int, count: int) -> None:
+        """A time that is past or short ends a call that would have to wait, and no other."""
+        conn = self.peers[index].conn
+        if how == 0:
+            conn.timeout = 0
+        elif how == 1:
+            conn.timeout = 0.001
+        elif how == 2:
+            conn.set_deadline(0)
+        else:
+            conn.set_read_deadline(time.monotonic() + 0.001)
+        if self.peers[index].waiting:
+            self.read_batch(index, start, count, 0)
+        else:
+            for function, argument in [
+                (conn.read_batch, self.into[:1]),
+                (conn.read_from, bytearray(9)),
+            ]:
+                with pytest.raises(BlockingIOError if how == 0 else TimeoutError):
+                    function(argument)
+        self.write_to(index, 9, 0, 0)
+        conn.timeout = LIMIT
+        conn.set_deadline(None)
+
+    @rule(index=peers)
+    def fork(self, index: int) -> None:
+        """What gro has taken is the parent's, and nothing that the child does disturbs it."""
+        before = [peer.conn.pending for peer in self.peers]
+        child = os.fork()
+        if child == 0:
+            try:
+                pending = [peer.conn.pending for peer in self.peers]
+                for peer in self.peers:
+                    peer.conn.close()
+                os._exit(0 if not any(pending) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [peer.conn.pending for peer in self.peers] == before
 
     @rule(index=peers)
     def close(self, index: int) -> None:
-        """Close a connection; another takes its place, and what was on its way is lost."""
-        conn = self.peers[index].conn
-        conn.close()
-        with contextlib.closing(conn):
-            for function, arguments in [
-                (conn.read_batch, (self.into,)),
-                (conn.read_from, (bytearray(9),)),
-                (conn.write_batch, ([outgoing.message for outgoing in self.outgoing],)),
-                (conn.write_to, (b"", self.peers[index - 1].conn.local_addr)),
-            ]:
-                with pytest.raises(OSError, match="The connection is closed") as raised:
-                    function(*arguments)
-                assert raised.value.errno == errno.EBADF
-        self.peers[index] = self.open(HOSTS[index])
+        """Close a connection, and its partner's; others take their place, and what was on its way
+        is lost.
+        """
+        closed = list(PAIR) if index in PAIR else [index]
+        for each in closed:
+            self.check_closed(self.peers[each].conn)
+            self.peers[each] = self.open((HOSTS + list(PAIR.values()))[each])
+        if index in PAIR:
+            self.connect()
         for outgoing in self.outgoing:
             if outgoing.to == index:
                 outgoing.message.addr = self.peers[index].conn.local_addr
 
-    @invariant()
-    def everything_is_as_it_was_set(self) -> None:
-        for peer in self.peers:
-            assert (peer.conn.gso, peer.conn.gro) == (peer.gso, peer.gro)
-            assert peer.conn.control_flags == peer.flags
+    def check_closed(self, conn: PacketConn) -> None:
+        conn.close()
+        with contextlib.closing(conn):
+            calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+                (conn.read_batch, (self.into, PEEK)),
+                (conn.read_from, (bytearray(9),)),
+                (conn.write_batch, ([outgoing.message for outgoing in self.outgoing],)),
+                (conn.write_to, (b"", (HOSTS[0], 9), ControlMessage(ttl=2))),
+            ]
+            for function, arguments in calls:
+                with pytest.raises(OSError, match="The connection is closed") as raised:
+                    function(*arguments)
+                assert raised.value.errno == errno.EBADF
 
 
-@pytest.mark.timeout(
-    300
-)  # It takes a few seconds; only to make a failing sequence short takes more.
+@pytest.mark.timeout(300)  # It takes seconds; only to make a failing sequence short takes more.
 def test_random_calls() -> None:
-    run_state_machine_as_test(
-        Model,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=20,
-            deadline=None,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
+    run(Model, 60)
