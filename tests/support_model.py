@@ -99,13 +99,17 @@ def some(items: Sequence[Any], start: int, count: int) -> list[Any]:
     return [items[(start + i) % len(items)] for i in range(min(count, len(items)))]
 
 
-def run(machine: type[RuleBasedStateMachine], percent: int) -> None:
+time_limit = pytest.mark.timeout(max(300, settings.default.max_examples))
+"""Much more than they take; but to make a failing sequence short takes long."""
+
+
+def run(machine: type[RuleBasedStateMachine], percent: int, steps: int = 20) -> None:
     """Run a machine with so many percent of the examples that the profile sets."""
     run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=settings.default.max_examples * percent // 100,
-            stateful_step_count=20,
+            stateful_step_count=steps,
             phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),

@@ -22,6 +22,7 @@ from support_model import (
     run,
     sizes,
     some,
+    time_limit,
 )
 from support_net import LIMIT
 from test_offload import compose
@@ -226,6 +227,6 @@ class Model(Network):
                 assert raised.value.errno == errno.EBADF
 
 
-@pytest.mark.timeout(300)  # It takes seconds; only to make a failing sequence short takes more.
+@time_limit
 def test_random_calls() -> None:
     run(Model, 60)

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from support_model import run
+from support_model import run, time_limit
 from support_net import open_raw
 from test_offload_model import shred
 
@@ -231,7 +231,7 @@ class Raw(RuleBasedStateMachine):
         assert [conn.control_flags for conn in self.conns] == self.asked
 
 
-@pytest.mark.timeout(300)  # It takes seconds; only to make a failing sequence short takes more.
+@time_limit
 @pytest.mark.usefixtures("needs_raw")
 def test_random_packets() -> None:
     run(Raw, 30)

@@ -191,8 +191,9 @@ read_length(fuzz_input *in)
 static void
 step_arrive(fuzz_input *in, unsigned int step)
 {
+    static const unsigned int copies[] = {1, 1, 2, 4};
     kind *k = &kinds[kinds_used++];
-    unsigned int n = step >> 5 == 7 ? MANY : (step >> 3 & 3) + 1;
+    unsigned int n = step >> 5 == 7 ? MANY : copies[step >> 3 & 3];
     size_t shortest;
 
     *k = (kind){.total = read_length(in), .segment = read_length(in)};
