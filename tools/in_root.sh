@@ -45,7 +45,8 @@ share() {
         mkdir -p "${to%/*}"
         if [ -d "$path" ]; then
             mkdir -p "$to"
-        else
+        elif [ ! -f "$to" ] || [ -L "$to" ]; then
+            # Removing a file ends what is bound to it in other runs too.
             rm -f "$to" && touch "$to"
         fi
         mount --bind "$path" "$to"
@@ -53,5 +54,6 @@ share() {
 }
 
 export -f inside share
-exec unshare --mount --pid --fork --kill-child bash -euo pipefail -c 'inside "$@"' bash \
+# It ends with whoever called this, and takes all with it.
+exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child bash -euo pipefail -c 'inside "$@"' bash \
     "$(realpath "$1")" "$tree" "${@:2}"
