@@ -43,7 +43,7 @@ static Py_ssize_t
 move(ipv4b_batch *b, ipv4b_io *io)
 {
     const ipv4b_direction direction = b->direction;
-    int done, late;
+    int done;
 
     b->sender.gso = b->conn->gso;
     b->sender.recv_errors = b->conn->recv_errors;
@@ -56,12 +56,14 @@ move(ipv4b_batch *b, ipv4b_io *io)
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);
     }
+    if (direction == IPV4B_READ && io->late != 0) {
+        b->conn->late_error[IPV4B_READ] = io->late;
+    }
     if (direction == IPV4B_WRITE) {
         note_refusals(b, done < 0 ? io->error : b->sender.error);
-    }
-    late = direction == IPV4B_READ ? io->late : b->sender.late;
-    if (late != 0) {
-        b->conn->late_error[direction] = late;
+        if (b->sender.late != 0) {
+            b->conn->late_error[IPV4B_WRITE] = b->sender.late;
+        }
     }
     return done;
 }

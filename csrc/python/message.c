@@ -198,7 +198,7 @@ message_set_addr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_message_object *m = (ipv4b_message_object *)self;
     ipv4b_state *state;
-    struct sockaddr_in name;
+    struct sockaddr_in name = {0};
     int r;
 
     if (ipv4b_check_set(value, "addr") < 0) {
