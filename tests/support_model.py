@@ -44,6 +44,9 @@ class Datagram(NamedTuple):
     dst: str
     ttl: int
     tos: int
+    local: bool
+    """Whether its destination was asked for before it came: else the kernel does not tell where an
+    answer leaves from."""
 
 
 @dataclasses.dataclass
@@ -232,7 +235,8 @@ class Network(RuleBasedStateMachine):
         seen = {"ttl": 64, "src": writer.conn.local_addr[0], "tos": 0} | PATHS[path]
         addr = (seen["src"], writer.conn.local_addr[1])
         dst = self.peers[to].conn.local_addr[0]
-        datagram = Datagram(data, addr, dst, seen["ttl"], seen["tos"])
+        local = bool(self.peers[to].flags & ControlFlags.DST)
+        datagram = Datagram(data, addr, dst, seen["ttl"], seen["tos"], local)
         self.peers[to].waiting.append(Waiting(datagram))
 
     def make_room(self, to: int, size: int) -> None:

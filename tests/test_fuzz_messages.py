@@ -280,11 +280,12 @@ class Messages(RuleBasedStateMachine):
 
     def control_of(self, known: Known) -> Any:
         """The control message of the last call, None, or ValueError itself."""
-        if known.nn == 0 or known.oob is None:
+        received = known.control[: known.nn]
+        if not received:
             return None
         control = ControlMessage()
         try:
-            control.parse(known.control[: known.nn])
+            control.parse(received)
         except ValueError:
             return ValueError
         if known.addr is not None:

@@ -141,7 +141,7 @@ class Model(Network):
             data = compose(next(self.numbers), size)
             answer = message.reply(data)
             assert (answer.buffers, answer.addr) == ((data,), datagram.addr)
-            told = flags & ControlFlags.DST and message.oob is not None
+            told = datagram.local and flags & ControlFlags.DST and message.oob is not None
             assert (answer.oob is not None) == bool(told)
             answers.append(answer)
         sent = []

@@ -385,6 +385,21 @@ def test_a_reply_goes_back_the_way_but_not_with_the_received_ttl(conn_pair: Pair
         assert (control.ttl, control.tos) == (64, 0)
 
 
+def test_a_reply_to_what_came_before_its_destination_was_asked_for(conn_pair: Pair) -> None:
+    """It leaves from the socket's own address."""
+    client, _ = conn_pair
+    with open_udp("127.0.0.3") as server:
+        client.write_to(b"question", server.local_addr)
+        server.set_control_message(ControlFlags.DST)
+        question = Message(bytearray(9), new_control_message(ControlFlags.DST))
+        server.read_batch([question])
+        assert question.control_message().dst == "127.0.0.3"
+        reply = question.reply(b"answer")
+        assert reply.oob is None
+        assert server.write_batch([reply]) == 1
+        assert client.read_from(bytearray(9)) == (6, None, server.local_addr)
+
+
 def test_a_reply_without_control_data_or_a_peer(conn_pair: Pair) -> None:
     reply = receive(conn_pair, b"data", Message(bytearray(4))).reply(b"back")
     assert (reply.addr, reply.oob) == (conn_pair[0].local_addr, None)

@@ -112,7 +112,10 @@ ipv4b_message_reply(PyObject *self, PyObject *data)
         return NULL;
     }
     if (received.present & IPV4B_CM_DST) {
-        answer.present = IPV4B_CM_SRC | IPV4B_CM_INTERFACE;
+        /* Of a datagram that came before it was asked for, the kernel tells no local address
+         * (ipv4_pktinfo_prepare, net/ipv4/ip_sockglue.c), and none would replace the socket's own. */
+        answer.present = (received.present & IPV4B_CM_INTERFACE) |
+                         (received.local.s_addr == htonl(INADDR_ANY) ? 0U : IPV4B_CM_SRC);
         answer.src = received.local;
         answer.ifindex = received.ifindex;
     }
