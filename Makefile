@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 PYTEST = python -m pytest $(PYTEST_ARGS)
 C_WARNINGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-.PHONY: help demo test test-c test-msan test-nommsg test-pythons sanitize leaks leaks-here freethreaded tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
+.PHONY: help demo test test-c test-msan test-nommsg test-pythons sanitize leaks leaks-here freethreaded freethreaded-tests tsan tsan-tests fuzz soak bench bench-quick instructions scaling lint format \
     docs dist clean prerequisites
 .DELETE_ON_ERROR:
 
@@ -29,8 +29,8 @@ help:
 	@echo 'make test-pythons the suite on every Python of Debian from 3.13 on, and both builds, as root'
 	@echo 'make test-cross   the C core on 32 bits and with the highest byte first'
 	@echo 'make sanitize     the suite under ASan, LSan and UBSan, and the C core under MSan'
-	@echo 'make freethreaded the suite, and its hammer for a minute, on a CPython without a GIL (not in CI)'
-	@echo 'make tsan         the thread tests on such a CPython under ThreadSanitizer (not in CI)'
+	@echo 'make freethreaded the suite, with its hammer for HAMMER_SECONDS=60, on a CPython without a GIL (not in CI)'
+	@echo 'make tsan         the thread tests on such a CPython, under ThreadSanitizer (not in CI)'
 	@echo 'make leaks        references, memory and descriptors that a test module leaves, on python3-dbg'
 	@echo 'make coverage     the lines and branches of csrc that the tests reach (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
@@ -67,7 +67,9 @@ $(eval $(call environment,demo,[perf],))
 $(eval $(call environment,test,[test],IPV4BATCH_WERROR=1))
 $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
-$(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread))
+# Newer Hypotheses are compiled, and not for a free-threaded 3.13.
+$(eval $(call environment,freethreaded,[suite],IPV4BATCH_WERROR=1 PIP_ONLY_BINARY=hypothesis))
+$(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread PIP_ONLY_BINARY=hypothesis))
 $(eval $(call environment,leaks,[test],))
 $(eval $(call environment,coverage,[coverage],CC=gcc IPV4BATCH_COVERAGE=1))
 $(eval $(call environment,docs,[docs],))
@@ -95,20 +97,21 @@ sanitize: $(VENV)/sanitize/installed test-c test-msan
 	    IPV4BATCH_TEST_SANITIZED=1 \
 	    $(VENV)/sanitize/bin/$(PYTEST)
 
-# Both build their interpreter first, if it is not there: that takes some minutes, once. The suite is
-# the one of any Python.
+# Both build their interpreter first, if it is not there: that takes some minutes, once.
 HAMMER_SECONDS ?= 60
 
 freethreaded:
-	@python=$$($(PYTHON) tools/build_freethreaded.py plain) && $(MAKE) PYTHON="$$python" test && \
-	    IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(MAKE) PYTHON="$$python" PYTEST_ARGS='-rP tests/test_hammer.py' test
+	@python=$$($(PYTHON) tools/build_freethreaded.py plain) && $(MAKE) PYTHON="$$python" freethreaded-tests
+
+freethreaded-tests: $(VENV)/freethreaded/installed
+	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(VENV)/freethreaded/bin/$(PYTEST)
 
 TSAN_TESTS = $(addprefix tests/test_,hammer.py concurrency.py offload_threads.py network_errors_threads.py)
 
 tsan:
 	@python=$$($(PYTHON) tools/build_freethreaded.py tsan) && $(MAKE) PYTHON="$$python" tsan-tests
 
-# PYTHON is the interpreter that tsan has built. What CPython itself has listed, and what we have.
+# PYTHON is the interpreter that was built. What CPython has listed itself is no finding, nor what we have.
 tsan-tests: $(VENV)/tsan/installed
 	@cat "$$(dirname "$$(realpath '$(PYTHON)')")/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
 	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) \

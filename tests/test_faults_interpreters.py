@@ -1,5 +1,8 @@
 """Many interpreters in one process."""
 
+import sys
+
+import pytest
 from support_net import run_script as run
 
 INTERPRETERS = """
@@ -82,6 +85,57 @@ with open_udp() as conn:
         assert set(read(conn, 80)) == expected
     for number in numbers:
         interpreters.destroy(number)
+print("over")
+"""
+    assert run(INTERPRETERS + script) == "over\n"
+
+
+def test_interpreters_come_and_go_side_by_side() -> None:
+    """One is imported into while others are used and end."""
+    script = """
+def come_and_go(port):
+    for _ in range(3):
+        number = interpreters.create()
+        # At its end an interpreter waits for the thread that imported this.
+        interpreters.run_string(number, "import threading")
+        use(number, port)
+        interpreters.destroy(number)
+
+with open_udp() as conn:
+    calls = [Call(come_and_go, conn.local_addr[1]) for _ in range(4)]
+    assert len(read(conn, 4 * 3 * 10)) == 4 * 3 * 10
+    for call in calls:
+        call.result()
+print("over")
+"""
+    assert run(INTERPRETERS + script) == "over\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="all interpreters share one GIL")
+def test_an_interpreter_has_a_gil_of_its_own() -> None:
+    """It moves datagrams while the main one holds its GIL; imports take that for a moment."""
+    script = """
+import ctypes
+BEGIN = '''
+import socket, time, ipv4batch
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.sendto(b"begun", ("127.0.0.1", PORT))
+time.sleep(0.2)
+'''
+number = interpreters.create()
+# At its end an interpreter waits for the thread that imported this.
+interpreters.run_string(number, "import threading")
+conn = open_udp()
+code = f"PORT, NAME = {conn.local_addr[1]}, b'x'" + BEGIN + CODE
+call = Call(interpreters.run_string, number, code)
+with conn:
+    assert read(conn, 1) == [b"begun"]
+    # A function of a PyDLL is called with the GIL held.
+    poll = ctypes.PyDLL(None).poll
+    entry = (ctypes.c_int * 2)(conn.fileno(), 1)
+    assert poll(entry, 1, 10_000) == 1
+    call.result()
+interpreters.destroy(number)
 print("over")
 """
     assert run(INTERPRETERS + script) == "over\n"

@@ -9,6 +9,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import sysconfig
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
@@ -24,6 +25,7 @@ from ipv4batch import _ipv4batch as compiled
 
 TYPES = {name: value for name, value in vars(compiled).items() if isinstance(value, type)}
 UDP_SEGMENT, UDP_GRO = 103, 104
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def run(script: str, where: pathlib.Path) -> str:
@@ -102,6 +104,10 @@ def test_there_is_something_to_look_at() -> None:
     assert "Message" in TYPES
 
 
+@pytest.mark.skipif(
+    FREE_THREADED and importlib.util.find_spec("mypy") is None,
+    reason="mypy cannot be had for every free-threaded Python",
+)
 def test_the_stub_agrees_with_the_package(tmp_path: pathlib.Path) -> None:
     # In a directory of its own mypy finds the installed package, and leaves its cache there.
     ended = subprocess.run(
@@ -219,6 +225,12 @@ for _ in range(3):
 print(old.addr)
 """
     assert run(script, tmp_path) == "('10.0.0.1', 7)\n"
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
+def test_a_free_threaded_python_stays_so(tmp_path: pathlib.Path) -> None:
+    script = "import sys, ipv4batch; print(sys._is_gil_enabled())"
+    assert run(script, tmp_path) == "False\n"
 
 
 def test_several_interpreters_use_it(tmp_path: pathlib.Path) -> None:
