@@ -316,6 +316,28 @@ for number in (3, 258):
             state="waiting(to)",
             after="DATA",
         )
+# Fewer than there could be: a count that is an int which nobody could make before.
+case(
+    "DatagramConn.read_batch: some",
+    "conn.read_batch(msgs)",
+    "300",
+    given=f"{FILL}\nfor _ in range(300): {SEND}\nmsgs = ipv4batch.new_messages(600, 500)",
+    state="(waiting(sock), msgs[299].n)",
+    after="(None, 300)",
+)
+for name, call in {
+    "write_batch": "write_batch(msgs)",
+    "write_all": "write_all(msgs, errors='skip')",
+}.items():
+    case(
+        f"DatagramConn.{name}: some",
+        f"conn.{call}",
+        "300",
+        given="bad = Message(DATA, addr=EVERYBODY)\n"
+        "msgs = [Message(DATA, addr=to.getsockname())] * 300 + [bad]",
+        state="waiting(to)",
+        after="DATA",
+    )
 case(
     "DatagramConn.read_errors",
     "conn.read_errors(max=300)",

@@ -166,6 +166,26 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
     return (Py_ssize_t)written;
 }
 
+/* A smaller int in place of one that nobody else has. Where there is no memory for it, the other's will
+ * do: what was moved must be told. STEALS `all`. */
+static PyObject *
+lower_count(PyObject *all, Py_ssize_t done)
+{
+    PyObject *count = PyLong_FromSsize_t(done);
+
+    if (count == NULL && Py_REFCNT(all) == 1 && PyLong_AsSsize_t(all) < (Py_ssize_t)PyLong_BASE) {
+        PyErr_Clear();
+#if PY_VERSION_HEX >= 0x030C0000
+        ((PyLongObject *)all)->long_value.ob_digit[0] = (digit)done;
+#else
+        ((PyLongObject *)all)->ob_digit[0] = (digit)done;
+#endif
+        return all;
+    }
+    Py_DECREF(all);
+    return count;
+}
+
 typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
 
 /* Arguments are sorted out; this is a call from its first step to its last, with the connection
@@ -213,11 +233,11 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     }
     ipv4b_gather_end(&b);
     Py_DECREF(list);
-    if (done < 0 || done != n) {
+    if (done < 0) {
         Py_DECREF(all);
-        return done < 0 ? NULL : PyLong_FromSsize_t(done);
+        return NULL;
     }
-    return all;
+    return done == n ? all : lower_count(all, done);
 }
 
 static PyObject *

@@ -1,0 +1,139 @@
+/* test_held.c - what was taken and could not be told: kept in order, and given as a receive would. */
+#include "held.h"
+
+#include "check.h"
+
+static ipv4b_held_list list;
+
+/* A slot with room for a datagram, in two buffers. */
+typedef struct {
+    ipv4b_slot slot;
+    struct iovec iov[2];
+    struct sockaddr_in name;
+    unsigned char bytes[2][10];
+    _Alignas(struct cmsghdr) unsigned char control[64];
+} place;
+
+static void
+prepare(place *p, size_t first, size_t second, size_t control)
+{
+    memset(p, 0, sizeof *p);
+    p->iov[0] = (struct iovec){p->bytes[0], first};
+    p->iov[1] = (struct iovec){p->bytes[1], second};
+    p->slot.msg_hdr.msg_name = &p->name;
+    p->slot.msg_hdr.msg_namelen = sizeof p->name;
+    p->slot.msg_hdr.msg_iov = p->iov;
+    p->slot.msg_hdr.msg_iovlen = 2;
+    p->slot.msg_hdr.msg_control = p->control;
+    p->slot.msg_hdr.msg_controllen = control;
+}
+
+/* Keeps a datagram of `len` bytes, of which there are at most 15, from a port. */
+static void
+keep(const char *data, unsigned int len, uint16_t port, size_t room)
+{
+    ipv4b_held *held = ipv4b_held_new(room);
+    struct cmsghdr *item;
+    int ttl = 64;
+    place from;
+
+    CHECK(held != NULL);
+    CHECK(ipv4b_held_fits(held, room) && !ipv4b_held_fits(held, room + 1));
+    prepare(&from, 10, 5, CMSG_SPACE(sizeof ttl));
+    memcpy(from.bytes[0], data, 10);
+    memcpy(from.bytes[1], data + 10, 5);
+    from.name = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    item = CMSG_FIRSTHDR(&from.slot.msg_hdr);
+    item->cmsg_level = IPPROTO_IP;
+    item->cmsg_type = IP_TTL;
+    item->cmsg_len = CMSG_LEN(sizeof ttl);
+    memcpy(CMSG_DATA(item), &ttl, sizeof ttl);
+    from.slot.msg_len = len;
+    from.slot.msg_hdr.msg_flags = len > 15 ? MSG_TRUNC : 0;
+    ipv4b_held_append(&list, held, &from.slot);
+}
+
+static void
+test_in_order_and_whole(void)
+{
+    place to[3];
+    ipv4b_slot slots[3];
+
+    keep("first datagram!", 15, 1, 100);
+    keep("second datagram", 15, 2, 15);
+    CHECK_INT(list.count, 2);
+    for (int i = 0; i < 3; i++) {
+        prepare(&to[i], 10, 10, sizeof to[i].control);
+        slots[i] = to[i].slot;
+    }
+    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0), 2);
+    CHECK_INT(list.count, 0);
+    CHECK(list.first == NULL);
+    CHECK(memcmp(to[0].bytes[0], "first data", 10) == 0 && memcmp(to[0].bytes[1], "gram!", 6) == 0);
+    CHECK(memcmp(to[1].bytes[0], "second dat", 10) == 0 && memcmp(to[1].bytes[1], "agram", 6) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(slots[i].msg_len, 15);
+        CHECK_INT(slots[i].msg_hdr.msg_flags, 0);
+        CHECK_INT(slots[i].msg_hdr.msg_namelen, sizeof(struct sockaddr_in));
+        CHECK_INT(ntohs(to[i].name.sin_port), i + 1);
+        CHECK_INT(slots[i].msg_hdr.msg_controllen, CMSG_SPACE(sizeof(int)));
+    }
+    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0), 0);
+}
+
+static void
+test_cut(void)
+{
+    place to;
+
+    keep("fifteen of many", 500, 3, 65535);
+    prepare(&to, 4, 4, 8);
+    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, MSG_PEEK | MSG_TRUNC), 1);
+    CHECK_INT(to.slot.msg_len, 500);
+    CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
+    CHECK_INT(list.count, 1);
+    prepare(&to, 10, 10, 0);
+    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, 0), 1);
+    CHECK_INT(to.slot.msg_len, 15);
+    CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
+    CHECK_INT(list.count, 0);
+}
+
+static void
+test_peek_fills_every_slot(void)
+{
+    place to[2];
+    ipv4b_slot slots[2];
+
+    keep("first datagram!", 15, 1, 15);
+    keep("second datagram", 15, 2, 15);
+    for (int i = 0; i < 2; i++) {
+        prepare(&to[i], 10, 10, 0);
+        slots[i] = to[i].slot;
+    }
+    CHECK_INT(ipv4b_held_take(&list, slots, 2, MSG_PEEK), 2);
+    CHECK_INT(ntohs(to[0].name.sin_port), 1);
+    CHECK_INT(ntohs(to[1].name.sin_port), 1);
+    CHECK_INT(list.count, 2);
+    ipv4b_held_clear(&list);
+    CHECK_INT(list.count, 0);
+    CHECK(list.first == NULL);
+}
+
+static void
+test_no_room(void)
+{
+    CHECK(ipv4b_held_new(SIZE_MAX) == NULL);
+    CHECK(!ipv4b_held_fits(NULL, 0));
+    ipv4b_held_free(NULL);
+}
+
+int
+main(void)
+{
+    test_in_order_and_whole();
+    test_cut();
+    test_peek_fills_every_slot();
+    test_no_room();
+    return check_status();
+}
