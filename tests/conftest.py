@@ -4,9 +4,12 @@ import contextlib
 import ctypes
 import gc
 import os
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis
 import pytest
@@ -21,6 +24,7 @@ pytest.register_assert_rewrite(
     "support_porting_conn",
     "support_porting_data",
 )
+from support_clogged import Clogged  # noqa: E402
 from support_net import open_udp, udp_socket  # noqa: E402
 
 # No directory for what was found: the suite must run where none can be made. No time limit for one
@@ -110,6 +114,24 @@ def writer() -> Iterator[ipv4batch.PacketConn]:
     """One that writes."""
     with open_udp() as conn:
         yield conn
+
+
+@pytest.fixture
+def clogged(needs_netns: None, require: Callable[[str], None]) -> Iterator[Clogged]:
+    """A connection whose writes wait."""
+    if shutil.which("tc") is None or shutil.which("ip") is None:
+        require("a slow network needs ip and tc of iproute2")
+    with ThreadPoolExecutor(1) as inside:
+        try:
+            made = Clogged(inside)
+        except subprocess.CalledProcessError as error:
+            require(f"a slow network needs {error.cmd}")
+        with made.conn:
+            assert 1 <= made.fill() < 100
+            yield made
+            # Datagrams that are stuck would keep the socket, and with it the network, in being.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                made.unclog()
 
 
 def _descriptors() -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from support_net import leaks_allowed
+from support_net import Call, leaks_allowed
 
 from ipv4batch import ControlFlags, Message, MTUDiscover, PacketConn, new_messages
 
@@ -55,7 +56,11 @@ def run(library: pathlib.Path, cases: list[Case]) -> list[Outcome]:
     try:
         done = subprocess.run(
             [sys.executable, "-P", __file__],
-            env={**os.environ, "LD_PRELOAD": f"{before} {library}".strip()},
+            env={
+                **os.environ,
+                "LD_PRELOAD": f"{before} {library}".strip(),
+                "PYTHONPATH": str(pathlib.Path(__file__).parent),
+            },
             input="\n".join(map(json.dumps, cases)),
             capture_output=True,
             text=True,
@@ -121,6 +126,14 @@ class Faults:
         self.disarm()
 
 
+class AlarmError(Exception):
+    """What the handler of the timer raises."""
+
+
+def alarm(signum: int, frame: Any) -> None:
+    raise AlarmError
+
+
 Step = Callable[[int], tuple[int, int]]
 """From how many have been moved to the result of a call, and how many that has moved."""
 
@@ -133,7 +146,13 @@ def take_steps(case: Case, step: Step, total: int, messages: list[Message]) -> O
     with Faults(case["faults"]) as armed:
         while moved < total and failed < 2 and len(steps) < 20:
             try:
+                if "alarm" in case:
+                    signal.setitimer(signal.ITIMER_REAL, case["alarm"])
                 result, by = step(moved)
+            except AlarmError as error:
+                armed.disarm()
+                steps.append("alarm")
+                moved += getattr(error, "index", 0)
             except OSError as error:
                 armed.disarm()
                 errnos = [message.errno for message in messages]
@@ -143,6 +162,7 @@ def take_steps(case: Case, step: Step, total: int, messages: list[Message]) -> O
             else:
                 steps.append(result)
                 moved += by
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return {
         "steps": steps,
         "hits": armed.hits,
@@ -331,15 +351,32 @@ def option(case: Case) -> Outcome:
         }
 
 
+def close(case: Case) -> Outcome:
+    """The end of a connection while a call waits on it."""
+    conn = PacketConn(open_udp())
+    number = conn.fileno()
+    call = Call(conn.read_batch, new_messages(1)).wait_until_waiting()
+    with Faults(case["faults"]) as armed:
+        conn.close()
+        try:
+            call.result()
+        except OSError as error:
+            ended = error.errno
+    left = os.path.exists(f"/proc/self/fd/{number}")
+    return {"ended": ended, "left": left, "hits": armed.hits}
+
+
 OPERATIONS: dict[str, Callable[[Case], Outcome]] = {
     **dict.fromkeys(("write_batch", "write_to", "write_all", "write_all_skip"), write),
     **dict.fromkeys(("read_batch", "read_from"), read),
     "read_errors": read_errors,
     "option": option,
+    "close": close,
 }
 
 
 def main() -> None:
+    signal.signal(signal.SIGALRM, alarm)
     for line in sys.stdin:
         case = json.loads(line)
         print(json.dumps(OPERATIONS[case["op"]](case)), flush=True)

@@ -190,7 +190,9 @@ def leaks_allowed() -> dict[str, str]:
     return {**os.environ, "ASAN_OPTIONS": options.lstrip(":")}
 
 
-def run_script(script: str, *arguments: str, frees_all: bool = True) -> str:
+def run_script(
+    script: str, *arguments: str, frees_all: bool = True, pass_fds: tuple[int, ...] = ()
+) -> str:
     """What a script prints; it must end well and complain of nothing.
 
     One that ends while calls are inside, or leaves an interpreter, does not free all.
@@ -199,6 +201,7 @@ def run_script(script: str, *arguments: str, frees_all: bool = True) -> str:
     done = subprocess.run(
         [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", script, *arguments],
         env={**environment, "PYTHONPATH": str(pathlib.Path(__file__).parent)},
+        pass_fds=pass_fds,
         capture_output=True,
         text=True,
         timeout=30,

@@ -171,6 +171,10 @@ for name, value in {
 }.items():
     needs = name[-3:] if name[-3:] in ("gso", "gro") else None
     attribute(name, "conn", value, needs)
+attribute("Conn.timeout", "conn", "None")
+attribute("DatagramConn.multicast_interface", "conn", "None")
+LO = "socket.if_nametoindex('lo')"
+attribute("DatagramConn.multicast_interface", "conn", "'lo'", read=LO)
 attribute(
     "DatagramConn.icmp_filter",
     "RawConn(ends.raw(socket.IPPROTO_ICMP))",
@@ -316,6 +320,22 @@ for number in (3, 258):
             state="waiting(to)",
             after="DATA",
         )
+for name, call, needs in [
+    ("read_batch", "conn.read_batch(into)", "gro"),
+    ("write_batch", "conn.write_batch(msgs)", "gso"),
+    ("write_all", "conn.write_all(msgs)", "gso"),
+]:
+    case(
+        f"DatagramConn.{name}: {needs}",
+        call,
+        "3",
+        given="into = ipv4batch.new_messages(5, 500)\n"
+        "msgs = [Message(DATA, addr=to.getsockname())] * 3\n"
+        f"conn.{needs} = True\nfor _ in range(3): {SEND}",
+        state="(waiting(sock), waiting(to))",
+        after="(None, None)" if needs == "gro" else "(DATA, DATA)",
+        needs=needs,
+    )
 # Fewer than there could be: a count that is an int which nobody could make before.
 case(
     "DatagramConn.read_batch: some",
@@ -359,6 +379,11 @@ for name, call, given, error in [
     ("DatagramConn.read_batch: no message", "read_batch([*msgs, None])", "", TypeError),
     ("DatagramConn.write_batch: closed", "write_batch(msgs)", "conn.close()", OSError),
     ("DatagramConn.write_batch: refused", "write_batch([bad])", GOOD_AND_BAD, PermissionError),
+    ("DatagramConn.write_all: closed", "write_all(msgs)", "conn.close()", OSError),
+    (
+        *("DatagramConn.read_errors: waits", "read_errors(wait=True)"),
+        *("conn.recv_errors = True; conn.timeout = 1e-6", TimeoutError),
+    ),
 ]:
     setup = f"{NONE}\n{given}" if "msgs" in call else given
     # A message that is still held by the call could not be changed.

@@ -1,19 +1,14 @@
 """How writes wait for room: on a loopback whose queue lets nothing out."""
 
-import contextlib
-import ctypes
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import pytest
+from support_clogged import SIZE, Clogged
 from support_net import (
-    LIMIT,
     SLACK,
     Call,
     assert_closed,
@@ -27,65 +22,7 @@ from support_signals import (
     when_main_waits,
 )
 
-from ipv4batch import Message, PacketConn
-
-CLONE_NEWNET = 0x40000000
-SIZE = 500
-
-
-class Clogged:
-    """A connection in a network of its own, with a send buffer that is full until `unclog`."""
-
-    def __init__(self, inside: ThreadPoolExecutor) -> None:
-        """Make it in the one thread of `inside`, which stays in that network."""
-        self._inside = inside
-        assert inside.submit(ctypes.CDLL(None).unshare, CLONE_NEWNET).result() == 0
-        self._command("ip link set lo up")
-        self.clog()
-        sock = inside.submit(socket.socket, socket.AF_INET, socket.SOCK_DGRAM).result()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that there is
-        sock.settimeout(LIMIT)
-        sock.bind(("127.0.0.1", 0))
-        self.conn = PacketConn(sock)
-
-    def fill(self) -> int:
-        """Write until there is no room; how many datagrams that took."""
-        written = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                written += self.conn.write_batch(self.messages(3), socket.MSG_DONTWAIT)
-        return written
-
-    def clog(self) -> None:
-        """Let almost nothing out: a datagram in a minute, which is as slow as tc can be told."""
-        self._command("tc qdisc add dev lo root tbf rate 64bit burst 2000 latency 10000s")
-
-    def unclog(self) -> None:
-        """Let out what comes from now on; what is stuck is lost."""
-        self._command("tc qdisc del dev lo root")
-
-    def messages(self, count: int) -> list[Message]:
-        return [Message(bytes(SIZE), addr=self.conn.local_addr) for _ in range(count)]
-
-    def _command(self, text: str) -> None:
-        self._inside.submit(subprocess.run, text.split(), check=True, timeout=LIMIT).result()
-
-
-@pytest.fixture
-def clogged(needs_netns: None, require: Callable[[str], None]) -> Iterator[Clogged]:
-    if shutil.which("tc") is None or shutil.which("ip") is None:
-        require("a slow network needs ip and tc of iproute2")
-    with ThreadPoolExecutor(1) as inside:
-        try:
-            made = Clogged(inside)
-        except subprocess.CalledProcessError as error:
-            require(f"a slow network needs {error.cmd}")
-        with made.conn:
-            assert 1 <= made.fill() < 100
-            yield made
-            # Datagrams that are stuck would keep the socket, and with it the network, in being.
-            with contextlib.suppress(subprocess.CalledProcessError):
-                made.unclog()
+from ipv4batch import Message
 
 
 def write_batch(clogged: Clogged) -> int:

@@ -36,7 +36,8 @@ COLUMNS = {
     "write_all_skip": "skip",
 }
 CALLS = {op: SEND if "write" in op else RECEIVE for op in COLUMNS} | {"read_errors": "recvmsg"}
-BATCHES = {"read_batch", "write_batch"}
+STOPS = {"read_batch", "write_batch", "read_errors"}
+"""What gives what it has when something goes wrong in the middle."""
 
 
 def read_table() -> dict[tuple[str, str], str]:
@@ -137,7 +138,7 @@ class Place(NamedTuple):
     def whole(self, times: int = 1) -> dict[str, Any]:
         """All is moved, though a batch may stop at the place."""
         total = ERRORS if self.op == "read_errors" else TOTAL
-        stops = self.before and self.op in BATCHES and times >= self.asked_again
+        stops = self.before and self.op in STOPS and times >= self.asked_again
         return expect(self.op, [self.first, total - self.first] if stops else [total])
 
     def trial(
@@ -239,6 +240,41 @@ def transfers() -> Iterator[Trial]:
                     for before in (0, 2):
                         place = Place(op, offload, recv_errors, before)
                         yield from WORDS[TABLE[name, column]](place, getattr(errno, name))
+
+
+def storms() -> Iterator[Trial]:
+    """EINTR without end, until a signal's handler raises."""
+    for op in COLUMNS:
+        for offload in (False, True):
+            for before in (0, 2):
+                place = Place(op, offload, False, before)
+                first = [place.first] if place.first and not op.startswith("write_all") else []
+                total = ERRORS if op == "read_errors" else TOTAL
+                expected = expect(op, [*first, "alarm", total - place.first])
+                trial = place.trial("without end", errno.EINTR, -1, expected)
+                yield trial._replace(group=(op, "storm"), case={**trial.case, "alarm": 0.05})
+
+
+def ignored() -> Iterator[Trial]:
+    """What cannot be helped, and does not matter."""
+    for name in ERRNOS:
+        code = getattr(errno, name)
+        ended = {"ended": errno.EBADF, "left": False}
+        closes = {"op": "close", "faults": [("close", code, 0, 1)]}
+        yield Trial(("close", "close"), name, closes, ended)
+        reads = {"op": "read_batch", "offload": False, "recv_errors": False, "timeout": LIMIT}
+        if MMSG:
+            call, faults = "close", wait_faults("read_batch", "epoll", 0, 1)[:-1]
+            faults += [("close", code, 0, 1)]
+        else:
+            call, faults = "fcntl", [(RECEIVE, errno.EAGAIN, 0, 1), ("fcntl", code, 0, 2)]
+        expected = Place("read_batch", False, False, 0).whole()
+        yield Trial(("read_batch", call), name, {**reads, "faults": faults}, expected)
+    for times in (1, 100):
+        faults = [("write", errno.EINTR, 0, times)]
+        yield Trial(
+            ("close", "write"), f"EINTR {times} times", {"op": "close", "faults": faults}, ended
+        )
 
 
 WAITS = ["poll", "epoll_create1", "epoll_ctl", "epoll_wait"] if MMSG else ["poll"]
@@ -410,7 +446,7 @@ def options() -> Iterator[Trial]:
 
 TRIALS = [
     *(*transfers(), *full_queues(), *waits(), *pauses()),
-    *(*refusals(), *reports(), *options()),
+    *(*refusals(), *reports(), *options(), *storms(), *ignored()),
 ]
 
 

@@ -1,6 +1,7 @@
 """Interpreters that end while calls wait."""
 
 import pytest
+from support_clogged import WRITING, Clogged
 from support_net import run_script as run
 
 WAITING = """
@@ -62,6 +63,15 @@ except KeyboardInterrupt:
 def test_the_interpreter_ends_with_daemons_waiting(ending: str) -> None:
     script = f"{WAITING}\nprint('over', flush=True)\n{ENDINGS[ending]}"
     assert run(script, frees_all=False) == "over\n"
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "sys.exit(0)", "import atexit; atexit.register(conn.close)"]
+)
+def test_the_interpreter_ends_with_writes_waiting(clogged: Clogged, ending: str) -> None:
+    number = clogged.conn.fileno()
+    script = f"{WRITING}\nprint('over', flush=True)\n{ending}"
+    assert run(script, str(number), frees_all=False, pass_fds=(number,)) == "over\n"
 
 
 def test_the_interpreter_waits_for_other_threads() -> None:

@@ -1,6 +1,7 @@
 """Processes that fork while their calls wait."""
 
 import pytest
+from support_clogged import WRITING, Clogged
 from support_net import run_script as run
 
 FORK = """
@@ -86,6 +87,34 @@ def test_a_child_has_a_copy_of_its_own(does: str, offload: str) -> None:
     body = CHILDREN[does].replace("\n", "\n    ")
     script = f"def child():{body}\n\nassert os.waitpid(in_a_child(child), 0)[1] == 0\nend()"
     assert run(FORK + script, offload) == "sleeps\n1 b'after'\n"
+
+
+@pytest.mark.parametrize("does", ["conn.close()", "conn.set_deadline(0)", "del conn, calls, call"])
+def test_a_fork_while_writes_wait(clogged: Clogged, does: str) -> None:
+    """What the child does with its copy ends none of the parent's calls."""
+    script = f"""
+import os
+
+def child():
+    global conn, calls, call
+    {does}
+
+if (pid := os.fork()) == 0:
+    child()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+for call in calls:
+    print(call.wait_until_waiting().is_alive())
+conn.close()
+for call in calls:
+    try:
+        call.result()
+    except OSError as error:
+        print(error.strerror)
+"""
+    number = clogged.conn.fileno()
+    expected = "True\n" * 4 + "The connection is closed\n" * 4
+    assert run(WRITING + script, str(number), pass_fds=(number,)) == expected
 
 
 def test_a_fork_while_a_thread_takes_datagrams_apart() -> None:

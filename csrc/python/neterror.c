@@ -53,15 +53,18 @@ ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 }
 
 static int
-attempt(int fd, ipv4b_io *io)
+attempt_first(int fd, ipv4b_io *io)
 {
-    int r;
+    return ipv4b_errqueue_recv(fd, io->arg);
+}
 
-    /* No signal handler runs between two entries, whose exception would lose the first. */
-    do {
-        r = ipv4b_errqueue_recv(fd, io->arg);
-    } while (r == -EINTR);
-    return r;
+/* No signal handler runs after the first entry, whose exception would lose what was read. */
+static int
+attempt_next(int fd, ipv4b_io *io)
+{
+    int r = ipv4b_errqueue_recv(fd, io->arg);
+
+    return r == -EINTR ? -EAGAIN : r;
 }
 
 /* A new QueuedError, or NULL with an exception. */
@@ -128,7 +131,6 @@ read_errors(ipv4b_conn_object *self, long long max, bool wait)
     ipv4b_io io = {.direction = IPV4B_READ,
                    .flags = IPV4B_MSG_ERRQUEUE,
                    .limit = -1,
-                   .attempt = attempt,
                    .slots = &e.slot,
                    .n = 1,
                    .arg = &e};
@@ -136,6 +138,7 @@ read_errors(ipv4b_conn_object *self, long long max, bool wait)
 
     while (list != NULL && PyList_GET_SIZE(list) < max) {
         io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
+        io.attempt = PyList_GET_SIZE(list) == 0 ? attempt_first : attempt_next;
         if (!append_next(self, &io, &e, list)) {
             /* An empty queue; or what came after others, which are not dropped for its sake: what is
              * wrong with the connection will be so the next time, too. */
