@@ -41,6 +41,9 @@ KINDS = ("references", "blocks", "descriptors")
 
 def count(into: "array.array[int]", at: int) -> None:
     """Write what there is of each kind to into[at:], after everything that can go is gone."""
+    from hypothesis.strategies._internal.utils import clear_strategy_cache  # see below
+
+    clear_strategy_cache()
     re.purge()
     linecache.clearcache()
     clear_caches()
