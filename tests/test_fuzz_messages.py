@@ -80,12 +80,12 @@ def parses(control: bytes) -> bool:
     return True
 
 
-def asks_for_segments(control: bytes) -> bool:
-    """Whether a write with this control data makes several datagrams."""
+def told_by(control: bytes) -> ControlMessage:
+    """What a write with this control data tells the kernel."""
     message = ControlMessage()
     with contextlib.suppress(ValueError):
         message.parse(control)
-    return message.segment_size != 0
+    return message
 
 
 @dataclasses.dataclass
@@ -128,7 +128,8 @@ class Messages(RuleBasedStateMachine):
         self.reader, self.writer = open_udp(), open_udp()
         self.reader.set_control_message(ASKED)
         self.known = [Known(Message()) for _ in range(COUNT)]
-        self.waiting: list[bytes] = []
+        self.waiting: list[tuple[bytes, int]] = []
+        """Contents and TTL."""
 
     def teardown(self) -> None:
         self.reader.close()
@@ -158,7 +159,7 @@ class Messages(RuleBasedStateMachine):
     def set_oob(self, i: int, oob: Any) -> None:
         known = self.known[i]
         known.message.oob = known.oob = oob
-        known.sendable = not asks_for_segments(known.control)
+        known.sendable = told_by(known.control).segment_size == 0
 
     @rule(i=indices, how=st.integers(0, 4))
     def set_addr(self, i: int, how: int) -> None:
@@ -214,7 +215,7 @@ class Messages(RuleBasedStateMachine):
             known.flags = known.errno = 0
             # What was received has the writer's own address until it gets another.
             if known.addr == self.reader.local_addr:
-                self.waiting.append(known.content)
+                self.waiting.append((known.content, told_by(known.control).ttl or 64))
         for known in batch if everything else []:
             known.errno = 0
         if first < len(batch) and (everything or first == 0):
@@ -238,9 +239,9 @@ class Messages(RuleBasedStateMachine):
         n = self.reader.read_batch(messages, how)
         assert 1 <= n <= min(len(batch), len(self.waiting))
         for known in batch[:n]:
-            self.check_read(known, self.waiting.pop(0), trunc)
+            self.check_read(known, *self.waiting.pop(0), trunc)
 
-    def check_read(self, known: Known, data: bytes, trunc: bool) -> None:
+    def check_read(self, known: Known, data: bytes, ttl: int, trunc: bool) -> None:
         message, room = known.message, len(known.content)
         known.n = len(data) if trunc else min(len(data), room)
         known.addr = self.writer.local_addr
@@ -251,7 +252,7 @@ class Messages(RuleBasedStateMachine):
         known.nn, known.flags, known.sendable = message.nn, message.flags, known.oob is None
         if known.nn == WHOLE:
             control = message.control_message()
-            assert (control.ttl, control.dst) == (64, self.reader.local_addr[0])
+            assert (control.ttl, control.dst) == (ttl, self.reader.local_addr[0])
 
     @rule(items=st.lists(indices, min_size=2, max_size=COUNT, unique=True), k=indices)
     def read_into_one_twice(self, items: list[int], k: int) -> None:
