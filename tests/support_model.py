@@ -159,10 +159,13 @@ class Network(RuleBasedStateMachine):
         size=sizes,
         room=st.sampled_from([100, 1500, 65507]),
         offload=st.tuples(*[st.tuples(st.booleans(), st.booleans()) for _ in [*HOSTS, *PAIR]]),
+        first=st.sampled_from([ControlFlags.TTL, ControlFlags.DST, ControlFlags.DST | SEGMENT]),
     )
-    def begin(self, size: int, room: int, offload: tuple[tuple[bool, bool], ...]) -> None:
+    def begin(
+        self, size: int, room: int, offload: tuple[tuple[bool, bool], ...], first: int
+    ) -> None:
         for index, (gso, gro) in enumerate(offload):
-            self.set(index, gso, gro, ControlFlags.TTL, True)
+            self.set(index, gso, gro, first, True)
         self.add_messages_to_read_into(MOST_MESSAGES, room)
         for to in range(len(HOSTS)):
             self.change_outgoing(50 * to, 50, size, size // 2, to, 0, 1, True)

@@ -130,9 +130,11 @@ class Model(Network):
     @rule(index=peers, start=places, count=counts, size=sizes)
     def reply(self, index: int, start: int, count: int, size: int) -> None:
         """Read, and answer each; an answer to an address that nobody has is lost."""
-        peer, into = self.peers[index], some(self.into, start, count)
-        if not peer.waiting or peer.whole or not into:
+        into = some(self.into, start, count)
+        readers = [each for each in self.peers if each.waiting and not each.whole]
+        if not readers or not into:
             return
+        peer = readers[index % len(readers)]
         n = peer.conn.read_batch(into)
         found = self.expect(peer, n, 0)
         answers = []
