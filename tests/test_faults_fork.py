@@ -153,3 +153,67 @@ print(any(ends))
 end()
 """
     assert run(FORK + script, "gro") == "False\nsleeps\n1 b'after'\n"
+
+
+HOW_TO_FORK = {
+    "before its first call": """
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    conn.read_batch(new_messages(1), socket.MSG_DONTWAIT)
+except BlockingIOError:
+    pass
+""",
+    "in the middle of a call": """
+def fork(*args):
+    if os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    with open_udp() as sender:
+        sender.write_to(b"arrives", conn.local_addr)
+
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+conn.read_batch(new_messages(1))
+""",
+    "by a call that ends": """
+def fork(*args):
+    if os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    raise InterruptedError
+
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    conn.read_batch(new_messages(1))
+except InterruptedError:
+    pass
+""",
+}
+
+
+@pytest.mark.parametrize("when", HOW_TO_FORK)
+def test_the_last_call_of_a_child_closes(when: str) -> None:
+    """In the child too, close() leaves the socket open for the calls that are inside."""
+    script = f"""
+import os, signal, socket, threading
+from support_net import Call, open_udp
+from ipv4batch import PacketConn, new_messages
+
+class Socket(socket.socket):
+    def close(self):
+        if self.fileno() >= 0:
+            print("closed by the thread that waited:", threading.current_thread() is call)
+        super().close()
+
+sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("127.0.0.1", 0))
+conn = PacketConn(sock)
+{HOW_TO_FORK[when]}
+call = Call(conn.read_batch, new_messages(1)).wait_until_waiting()
+conn.close()
+try:
+    call.result()
+except OSError as error:
+    print(error.strerror)
+"""
+    assert run(script) == "closed by the thread that waited: True\nThe connection is closed\n"

@@ -77,7 +77,8 @@ typedef struct ipv4b_io {
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
     int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
     int late;  /* result of a read: as in ipv4b_mmsg_recv */
-    bool wait_failed; /* result: the error is the wait's, and no message's */
+    unsigned int forks; /* the connection's, when it counted the call */
+    bool wait_failed;   /* result: the error is the wait's, and no message's */
 } ipv4b_io;
 
 /* The attempt of reads, from the queue or the socket. */

@@ -214,14 +214,25 @@ ipv4b_conn_wake(ipv4b_conn_object *self)
     }
 }
 
+/* Counts a call. */
+static void
+conn_count(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    ipv4b_conn_check_fork(self); /* first, since it forgets what was counted */
+    io->forks = self->forks;
+    self->calls++;
+}
+
 /* The last call out closes the socket for a close() that came meanwhile; an exception that is set
  * stays. */
 static void
-conn_leave(ipv4b_conn_object *self)
+conn_leave(ipv4b_conn_object *self, const ipv4b_io *io)
 {
     PyObject *type, *value, *traceback;
 
-    if (--self->calls > 0 || !self->release_due) {
+    ipv4b_conn_check_fork(self);
+    self->calls -= io->forks == self->forks;
+    if (self->calls > 0 || !self->release_due) {
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
@@ -358,6 +369,9 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
             io->error = self->open ? 0 : EBADF;
             return -1;
         }
+        if (io->forks != *self->state->forks) {
+            conn_count(self, io); /* a signal handler, or fileno(), has forked: this is the child */
+        }
         r = conn_attempt(self, fd, io);
         if (r >= 0) {
             return r;
@@ -401,9 +415,9 @@ ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io)
 {
     int r;
 
-    self->calls++;
+    conn_count(self, io);
     r = conn_loop(self, io);
-    conn_leave(self);
+    conn_leave(self, io);
     return r;
 }
 
