@@ -32,6 +32,7 @@ help:
 	@echo 'make freethreaded the suite, with its hammer for HAMMER_SECONDS=60, on a CPython without a GIL (not in CI)'
 	@echo 'make tsan         the thread tests on such a CPython, under ThreadSanitizer (not in CI)'
 	@echo 'make leaks        references, memory and descriptors that a test module leaves, on python3-dbg'
+	@echo 'make memcheck     some tests under valgrind (not in CI)'
 	@echo 'make coverage     the lines and branches of csrc that the tests reach (not in CI)'
 	@echo 'make fuzz         libFuzzer on the C core, FUZZ_SECONDS=30 a target'
 	@echo 'make soak         100 million datagrams through loopback, each checked (SOAK_ARGS=... passes arguments on)'
@@ -127,6 +128,14 @@ leaks:
 
 leaks-here: $(VENV)/leaks/installed
 	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
+
+# Some tests under valgrind: no byte that nobody set decides anything here, or goes to the kernel.
+MEMCHECK_TESTS ?= tests/test_batch.py tests/test_control_io.py tests/test_header.py tests/test_offload.py
+.PHONY: memcheck
+memcheck: $(VENV)/test/installed
+	@command -v valgrind >/dev/null || { echo 'make memcheck needs valgrind (Debian: valgrind)' >&2; exit 1; }
+	@PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=1 --num-callers=20 --suppressions=tests/memcheck.supp \
+	    $(VENV)/test/bin/$(PYTEST) -o timeout=0 $(MEMCHECK_TESTS)
 
 # Which lines and branches of csrc the suite and the tests in C reach, and the least that they must. A process
 # counts that ends by itself: not the child of a fork that a test ends by os._exit.

@@ -203,6 +203,39 @@ def run_script(script: str, *flags: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
+def test_nothing_of_old_memory_is_in_what_is_made() -> None:
+    """The memory manager fills what is new with 0xcd."""
+    run_script(
+        """
+        import socket
+        from ipv4batch import ControlFlags, ControlMessage, Header, PacketConn
+        from ipv4batch import new_control_message, new_messages
+
+        flags = ControlFlags(0)
+        for flag in ControlFlags:
+            flags |= flag
+        made = {"control": bytes(new_control_message(flags))}
+        for message in new_messages(3, 100, flags):
+            made |= {"data": bytes(message.buffers[0]), "oob": bytes(message.oob)}
+        # Values whose bytes are all below 0x80, so that each 0xcd is a byte that nobody set.
+        control = ControlMessage(ttl=9, src="127.0.0.1", ifindex=1, tos=2, segment_size=100)
+        made["marshalled"] = control.marshal()
+        made["header"] = Header(dst="127.0.0.1", ttl=9, options=bytes(8)).marshal()
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        with PacketConn(sock) as conn:
+            conn.set_control_message(ControlFlags.TTL | ControlFlags.DST | ControlFlags.TOS)
+            conn.write_to(b"question", conn.local_addr)
+            (message,) = new_messages(1, 100, flags)
+            conn.read_batch([message])
+            made["read"] = bytes(message.buffers[0])[8:]
+            made["reply"] = bytes(message.reply(b"answer").oob)
+        assert all(made.values())
+        assert not [name for name, content in made.items() if b"\\xcd" in content], made
+        """
+    )
+
+
 def test_the_collector_finds_messages_in_a_cycle() -> None:
     """A collector that clears a memoryview in use crashes."""
     run_script("""
