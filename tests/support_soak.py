@@ -21,6 +21,10 @@ MASK = (1 << 64) - 1
 MARKER = 1 << 63
 LARGEST = 65507
 
+# linux/sock_diag.h; the last number is SK_MEMINFO_DROPS.
+SO_MEMINFO = 55
+MEMINFO = struct.Struct("=9I")
+
 ROOM = 1 << 20
 """Bytes of a receive buffer that are asked for."""
 
@@ -164,6 +168,13 @@ class Flow:
         self.reader.set_control_message(ControlFlags.DROPS)
         self.room = target.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self.dropped: int | None = None
+        """What the last marker told."""
+        self._target = target
+
+    def drops(self) -> int:
+        """What the kernel has dropped, as it tells without a datagram."""
+        told = self._target.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+        return int(MEMINFO.unpack(told)[-1])
 
     def close(self) -> None:
         self.writer.close()

@@ -26,9 +26,6 @@ from ipv4batch import ControlFlags, ControlMessage, Message, drops_between, new_
 LIMIT = 60.0
 """Seconds without a word after which a side gives up."""
 
-HEAD_START = 0.1
-"""Seconds after which reading begins where the buffer is to overflow: it is full by then."""
-
 GRACE = 1.0
 """Seconds for which a datagram that should be there is waited for."""
 
@@ -308,15 +305,23 @@ class Receiver:
         poll.register(self.pipe, select.POLLIN)
         self.pipe.send("ready")
         if not WAYS[index].paced:
-            self.pipe.poll(HEAD_START)
-        while self.take(inlets) or not self.pipe.poll():
-            poll.poll(1000 * GRACE if not self.take(inlets) else 0)
+            self.wait_for_drops(inlets)
+        while (taken := self.take(inlets)) or not self.pipe.poll():
+            if not taken:
+                poll.poll(1000 * GRACE)
         self.pipe.recv()
         total = Outcome()
         for i, inlet in enumerate(inlets):
             total.add(self.end(i, inlet))
         self.pipe.send("done")
         self.pipe.send(total)
+
+    def wait_for_drops(self, inlets: Sequence[Inlet]) -> None:
+        """Read nothing until the kernel has dropped something of each flow, or all is sent."""
+        before = [inlet.flow.drops() for inlet in inlets]
+        while not self.pipe.poll(0.001):
+            if all(inlet.flow.drops() != old for inlet, old in zip(inlets, before, strict=True)):
+                return
 
     def take(self, inlets: Sequence[Inlet]) -> int:
         """Read what is there; returns how many datagrams."""
