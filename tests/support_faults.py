@@ -188,6 +188,7 @@ def write(case: Case) -> Outcome:
         conn.timeout = case["timeout"]
         conn.gso = case["offload"]
         conn.recv_errors = case["recv_errors"]
+        conn.mtu_discover = case.get("mtu_discover", conn.mtu_discover)
         messages = [
             Message(i.to_bytes(4, "big"), None, (one, other)[i // RUN % 2].getsockname())
             for i in range(TOTAL)

@@ -22,6 +22,7 @@ from ipv4batch import (
     new_messages,
 )
 
+PROTOCOL = 241  # of nobody: others of the machine may use those for experiments
 SENT = [bytes([number]) * 300 for number in range(4)]
 """Of a length that is an int which has to be allocated."""
 
@@ -128,8 +129,8 @@ def test_a_look_takes_nothing_that_could_be_lost(conn: PacketConn) -> None:
 def test_packets_of_raw_sockets(needs_raw: None, options: bytes, room: int) -> None:
     """With or without header, whole or cut: as if no memory had been short."""
     here = "127.83.5.1"
-    head = Header(ttl=9, protocol=253, id=7, src=here, dst=here, options=options)
-    with PacketConn(open_raw(253, here)) as conn, RawConn(open_raw(253, here)) as raw:
+    head = Header(ttl=9, protocol=PROTOCOL, id=7, src=here, dst=here, options=options)
+    with PacketConn(open_raw(PROTOCOL, here)) as conn, RawConn(open_raw(PROTOCOL, here)) as raw:
         for data in SENT:
             raw.write_to(head, data)
         buffer = bytearray(room)

@@ -7,10 +7,30 @@
  * that came in between. */
 enum { TRIES_OF_REPORT = 1000, TRIES_OF_EITHER = 1 };
 
+static int
+number_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+
+    return getsockopt(fd, IPPROTO_IP, option, &value, &len) < 0 ? -1 : value;
+}
+
+/* Whether the kernel cuts up what is longer than the path's MTU, so that no length is wrong that a
+ * datagram can have (ip_sk_ignore_df, include/net/ip.h). */
+static bool
+is_fragmented(int fd)
+{
+    int mode = number_option(fd, IPV4B_IP_MTU_DISCOVER);
+
+    return (mode == IPV4B_PMTUDISC_DONT || mode == IPV4B_PMTUDISC_WANT) &&
+           number_option(fd, IP_HDRINCL) <= 0;
+}
+
 /* How often it is worth another try after an errno that is, or can be, the report of an ICMP message
  * (icmp_err_convert, net/ipv4/icmp.c). */
 static int
-tries_after(int error)
+tries_after(int fd, int error)
 {
     switch (error) {
     case ECONNREFUSED: /* no send fails with these by itself */
@@ -23,7 +43,9 @@ tries_after(int error)
     case ENETUNREACH:
     case EOPNOTSUPP:
         return TRIES_OF_EITHER;
-    default: /* EMSGSIZE among them: each try would put it on the queue once more */
+    case EMSGSIZE: /* where it can be the message's own, each try would put it on the queue once more */
+        return is_fragmented(fd) ? TRIES_OF_EITHER : 0;
+    default:
         return 0;
     }
 }
@@ -86,7 +108,7 @@ ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
         if (taken > 0) {
             tries = 0;
         }
-        else if (s->error != 0 && ++tries > tries_after(s->error)) {
+        else if (s->error != 0 && ++tries > tries_after(fd, s->error)) {
             break;
         }
     }
