@@ -1,11 +1,14 @@
 """Every public call with each of its allocations failed in turn: MemoryError, and no trace."""
 
 import contextlib
+import errno
 import functools
 import gc
 import importlib.util
 import inspect
+import itertools
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import support_nomemory_cases  # noqa: F401, the cases enter themselves
 from support_net import LIMIT
 from support_nomemory import (
     CASES,
+    EVERYBODY,
     FAILED,
     NEEDS,
     Ends,
@@ -50,6 +54,33 @@ def test_each_allocation_fails_in_turn(name: str, request: pytest.FixtureRequest
     elif name in NEEDS and not ipv4batch.capabilities()[NEEDS[name]]:
         pytest.skip(f"the kernel has no {NEEDS[name]}")
     fail_in_turn(functools.partial(attempt, name), [0] * 4)
+
+
+def test_the_messages_tell_where_write_all_ended(
+    conn_pair: tuple[PacketConn, PacketConn],
+) -> None:
+    """Though the exception that would tell it cannot be made."""
+    writer, reader = conn_pair
+    told = 0
+    for failing in itertools.count():
+        messages = [Message(b"good", addr=reader.local_addr), Message(b"bad", addr=EVERYBODY)]
+        gc.collect()
+        outcome = make(lambda msgs=messages: writer.write_all(msgs), failing)
+        sent = has_data(reader)
+        assert [message.errno for message in messages] == [0, errno.EACCES if sent else 0]
+        if outcome is not FAILED:
+            break
+        told += sent
+    assert told > 0
+    assert (type(outcome), outcome.index, outcome.written) == (PermissionError, 1, 1)
+
+
+def has_data(reader: PacketConn) -> bool:
+    """Whether there is something to read, which is read."""
+    try:
+        return reader.read_from(bytearray(9), socket.MSG_DONTWAIT)[0] == 4
+    except BlockingIOError:
+        return False
 
 
 def load(failing: int | None = None) -> bool:
