@@ -198,10 +198,12 @@ def test_capabilities_where_no_descriptor_is_left() -> None:
     script = """
 import errno, resource
 import ipv4batch
-resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
 try:
     ipv4batch.capabilities()
 except OSError as error:
     print(errno.errorcode[error.errno])
+resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 """
     assert run_script(script) == "EMFILE\n"
