@@ -3,10 +3,12 @@
 #
 #   make fuzz                                 all targets, 30 seconds each, two at a time
 #   make fuzz FUZZ_SECONDS=600 FUZZ_NAMES=gro   one target, longer
+#   make fuzz FUZZ_SECONDS=0 FUZZ_ARGS=-runs=50000000   so many executions of each
 #   build/fuzz/fuzz_NAME FILE                 one input again, as a crash names it
 
 FUZZ_SECONDS ?= 30
 FUZZ_NAMES ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_ARGS ?=
 FUZZ_CC ?= clang
 FUZZ_SANITIZE ?= address,undefined
 FUZZ_CFLAGS = -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -g -O2 -Icsrc/core \
@@ -15,7 +17,7 @@ FUZZ_CORE = $(patsubst csrc/core/%.c,build/fuzz/core/%.o,$(wildcard csrc/core/*.
 # A small quarantine of freed memory is several times as fast, and no target frees more than that.
 FUZZ_RUN = ASAN_OPTIONS=quarantine_size_mb=4:malloc_context_size=1 build/fuzz/fuzz_NAME -max_total_time=$(FUZZ_SECONDS) \
     -max_len=128 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=build/fuzz/NAME- \
-    build/fuzz/corpus/NAME tests/fuzz/corpus/NAME
+    $(FUZZ_ARGS) build/fuzz/corpus/NAME tests/fuzz/corpus/NAME
 
 .PHONY: fuzz
 .SECONDARY: $(FUZZ_CORE)
