@@ -8,6 +8,7 @@ not so. `--datagrams` sets how many; the ways that they go are in support_soak.p
 import argparse
 import array
 import dataclasses
+import math
 import multiprocessing
 import sys
 import time
@@ -99,7 +100,7 @@ def run(
     tell: Callable[[str], None] = lambda text: None,
     sender: type[Sender] = Sender,
 ) -> Report:
-    """Move about so many datagrams."""
+    """Move so many datagrams, or some more."""
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe()
     read = shared_numbers()
@@ -110,7 +111,7 @@ def run(
     with flows() as opened, ours:
         with theirs:
             process = fork.Process(
-                target=receive, args=(opened, ours, theirs, read, datagrams // rounds)
+                target=receive, args=(opened, ours, theirs, read, -(-datagrams // rounds))
             )
             process.start()
         try:
@@ -118,7 +119,9 @@ def run(
             for number in range(rounds):
                 for index, way in enumerate(WAYS):
                     tell(f"soak: round {number + 1} of {rounds}, {way.name}")
-                    outcomes[index].add(leader.block(index, int(datagrams / rounds * way.share)))
+                    outcomes[index].add(
+                        leader.block(index, math.ceil(datagrams / rounds * way.share))
+                    )
                 for name, sample in [("sender", memory()), ("receiver", leader.ask("memory"))]:
                     samples[name][2 * number], samples[name][2 * number + 1] = sample
         finally:
@@ -129,7 +132,9 @@ def run(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--datagrams", type=int, default=DATAGRAMS, help="about so many in all")
+    parser.add_argument(
+        "--datagrams", type=int, default=DATAGRAMS, help="so many in all, or some more"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="so often all the ways")
     parser.add_argument("--growth", type=int, default=GROWTH, help="KiB by which memory may grow")
     arguments = parser.parse_args()

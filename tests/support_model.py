@@ -34,6 +34,7 @@ OWN_SOURCE = 3
 SEGMENT = ControlFlags.SEGMENT
 PEEK, TRUNC = socket.MSG_PEEK, socket.MSG_TRUNC
 MOST_MESSAGES = 150
+LARGEST = 65507
 
 
 class Datagram(NamedTuple):
@@ -89,8 +90,10 @@ peers = st.integers(0, len(HOSTS) + len(PAIR) - 1)
 hosts = st.integers(0, len(HOSTS) - 1)
 paths = st.integers(0, len(PATHS) - 1)
 places = st.integers(0, MOST_MESSAGES - 1)
-sizes = st.sampled_from([0, 1, 9, 100, 1200, 1472, 9000, 65507]) | st.integers(0, 2000)
-rooms = st.sampled_from([0, 1, 5, 100, 1500, 65507])
+sizes = st.sampled_from([0, 1, 9, 100, 1200, 1472, 9000, LARGEST]) | st.integers(0, 2000)
+shorter = st.sampled_from([0, 1, 8, LARGEST, -3])
+"""By how much the last of a row is shorter than the others: to one byte at most, or longer."""
+rooms = st.sampled_from([0, 1, 5, 100, 1500, LARGEST])
 counts = st.sampled_from([0, 1, 2, 64, 65]) | st.integers(1, MOST_MESSAGES)
 flags = st.sampled_from([ControlFlags.TTL, ControlFlags.DST, ControlFlags.TOS, SEGMENT])
 read_flags = st.sampled_from([0, 0, 0, PEEK, TRUNC, PEEK | TRUNC])
@@ -157,25 +160,31 @@ class Network(RuleBasedStateMachine):
 
     @initialize(
         size=sizes,
-        room=st.sampled_from([100, 1500, 65507]),
+        shorter=shorter,
+        room=st.sampled_from([100, 1500, LARGEST]),
         offload=st.tuples(*[st.tuples(st.booleans(), st.booleans()) for _ in [*HOSTS, *PAIR]]),
         first=st.sampled_from([ControlFlags.TTL, ControlFlags.DST, ControlFlags.DST | SEGMENT]),
     )
     def begin(
-        self, size: int, room: int, offload: tuple[tuple[bool, bool], ...], first: int
+        self,
+        size: int,
+        shorter: int,
+        room: int,
+        offload: tuple[tuple[bool, bool], ...],
+        first: int,
     ) -> None:
         for index, (gso, gro) in enumerate(offload):
             self.set(index, gso, gro, first, True)
         self.add_messages_to_read_into(MOST_MESSAGES, room)
         for to in range(len(HOSTS)):
-            self.change_outgoing(50 * to, 50, size, size // 2, to, 0, 1, True)
-        self.change_outgoing(0, MOST_MESSAGES, size, size // 2, 0, 0, 1, False)
+            self.change_outgoing(50 * to, 50, size, shorter, to, 0, 1, True)
+        self.change_outgoing(0, MOST_MESSAGES, size, shorter, 0, 0, 1, False)
 
     @rule(
         start=places,
         count=counts,
         size=sizes,
-        shorter=st.integers(0, 3),
+        shorter=shorter,
         to=hosts,
         path=paths,
         pieces=st.integers(1, 4),
@@ -192,14 +201,15 @@ class Network(RuleBasedStateMachine):
         pieces: int,
         addressed: bool,
     ) -> None:
-        """Give a row of messages other contents of one size, of which the last may be shorter.
+        """Give a row of messages other contents of one size, of which the last may be another.
 
         Those for the pair have no address, and its own source.
         """
         row = some(self.outgoing if addressed else self.unaddressed, start, count)
         path = path if addressed else path % OWN_SOURCE
         for i, changed in enumerate(row):
-            length = max(0, size - shorter) if i == len(row) - 1 else size
+            last = min(LARGEST, max(min(size, 1), size - shorter))
+            length = last if i == len(row) - 1 else size
             data = compose(next(self.numbers), length)
             changed.buffers = [bytearray(piece) for piece in shred(data, pieces)]
             changed.to, changed.path = to, path

@@ -7,6 +7,7 @@ number.
 """
 
 import gc
+import math
 import mmap
 import resource
 import select
@@ -116,9 +117,9 @@ class Sender:
         return self.pipe.recv()
 
     def block(self, index: int, about: int) -> Outcome:
-        """Move about so many datagrams one way; returns what became of them."""
+        """Move so many datagrams one way, or some more; returns what became of them."""
         way, outlets, content = WAYS[index], self.outlets[index], self.contents[index]
-        rounds = max(1, about // way.flows // len(content.tails))
+        rounds = math.ceil(about / way.flows / len(content.tails))
         count = rounds * len(content.tails)
         firsts = [self.next_number + i * count for i in range(way.flows)]
         self.next_number += way.flows * count
