@@ -45,6 +45,7 @@ oobs = st.one_of(
     st.sampled_from([b"", bytes(9), ControlMessage(ttl=9).marshal(), bytes(40), b"\7" * 16]),
     st.sampled_from([0, 15, 16, 31, WHOLE - 1, WHOLE, 300]).map(bytearray),
     st.integers(1, 255).map(lambda ttl: bytearray(ControlMessage(ttl=ttl, tos=4).marshal())),
+    st.integers(1, 8).map(lambda lacking: ControlMessage(ttl=9).marshal()[:-lacking]),
     st.integers(1, 65535).map(lambda size: ControlMessage(segment_size=size).marshal()),
 )
 strange = memoryview(bytes(20))[::2]

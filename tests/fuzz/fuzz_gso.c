@@ -40,6 +40,7 @@ static struct {
 static size_t answers_count, answers_used, sent, failures, cleared;
 static bool reported; /* an error that did not come again, and so was an earlier datagram's */
 static int suspect;   /* an error that may be one */
+static int with_header, mtu_mode; /* of the socket */
 
 static size_t
 size_of(const struct msghdr *h)
@@ -221,13 +222,23 @@ sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
     return taken == 0 ? -1 : (int)taken;
 }
 
-/* What clears the pending error, of which the answers have none. */
+/* The pending error, of which the answers have none, and what the socket does with long datagrams. */
 int
 getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 {
-    HOLDS(fd == -1 && level == SOL_SOCKET && option == SO_ERROR && *len == sizeof(int));
-    memset(value, 0, sizeof(int));
-    cleared++;
+    static const int modes[] = {IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO};
+    int answer = 0;
+
+    HOLDS(fd == -1 && *len == sizeof answer);
+    if (level == SOL_SOCKET) {
+        HOLDS(option == SO_ERROR);
+        cleared++;
+    }
+    else {
+        HOLDS(level == IPPROTO_IP && (option == IP_MTU_DISCOVER || option == IP_HDRINCL));
+        answer = option == IP_HDRINCL ? with_header : modes[mtu_mode];
+    }
+    memcpy(value, &answer, sizeof answer);
     return 0;
 }
 
@@ -396,6 +407,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         test_plan(count * (mode & 3) / 3);
     }
     else {
+        with_header = (mode & 3) == 3;
+        mtu_mode = with_header ? 0 : mode & 3;
         test_send(mode & 8, mode & 16, mode & 32, mode & 64 ? MSG_MORE : 0);
     }
     fuzz_forget();
