@@ -1,12 +1,10 @@
 """Look for references, memory and descriptors that a test module leaves behind each time it runs.
 
 A debug build of Python (Debian: python3-dbg) counts every reference. Each module runs several times
-over in one such interpreter, which the package has to be built for:
+over in one such interpreter; `make leaks` builds the package for it:
 
-    python3-dbg -m venv .venv/leaks
-    .venv/leaks/bin/python -m pip install '.[test]'
-    .venv/leaks/bin/python tools/leaks.py                       # all modules
-    .venv/leaks/bin/python tools/leaks.py --each test_batch.py  # the tests of one, each by itself
+    make leaks                                                  # all modules
+    make leaks LEAKS_ARGS='--each test_batch.py'                # the tests of one, each by itself
 
 The first rounds fill caches and are not counted. What grows in every round after them is a leak;
 what grows in some is a cache. The exit status is 0 when nothing leaks, 1 when something does, and 2
