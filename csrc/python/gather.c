@@ -14,7 +14,7 @@ scratch_take(ipv4b_batch *b, size_t n)
 
     b->scratch = conn->scratch[b->direction];
     conn->scratch[b->direction] = (ipv4b_scratch){0};
-    if (conn->gso) {
+    if (b->direction == IPV4B_WRITE && conn->gso) {
         b->sender.plan = conn->plan;
         conn->plan = (ipv4b_gso_plan){0};
     }
