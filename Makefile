@@ -117,6 +117,7 @@ tsan-tests: $(VENV)/tsan/installed
 	@cat "$$(dirname "$$(realpath '$(PYTHON)')")/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
 	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) \
 	    TSAN_OPTIONS="suppressions=$(VENV)/tsan/suppressions $(TSAN_OPTIONS)" \
+	    IPV4BATCH_TEST_SANITIZED=thread \
 	    $(VENV)/tsan/bin/$(PYTEST) -rP $(TSAN_TESTS)
 
 # A debug build of Python counts every reference. Some modules at a time: LEAKS_ARGS='test_addr.py ...'.

@@ -41,6 +41,12 @@ hypothesis.settings.load_profile("ipv4batch")
 
 _CLONE_NEWNET = 0x40000000
 
+if os.environ.get("IPV4BATCH_TEST_SANITIZED") == "thread":
+    # ThreadSanitizer has another program name the functions of what it suppresses. It starts that
+    # at need and keeps it, which is not to be in a test.
+    _NAME = ctypes.create_string_buffer(100)
+    ctypes.CDLL(None).__sanitizer_symbolize_pc(ctypes.pythonapi.Py_IncRef, b"%f", _NAME, len(_NAME))
+
 
 def _require(reason: str) -> None:
     """Skip for a missing privilege, which is a failure where privileges are required."""
@@ -143,10 +149,19 @@ def _descriptors() -> dict[str, str]:
     return found
 
 
+def _child() -> int | None:
+    """A child that has ended, 0 if none has (ThreadSanitizer's goes on), None if there is none."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0]
+    except ChildProcessError:
+        return None
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing() -> Iterator[None]:
     """Fail a test that leaves a descriptor, a thread or a child process behind."""
     threads = set(threading.enumerate())
+    child = _child()
     before = _descriptors()
     yield
     left_threads = set(threading.enumerate()) - threads
@@ -156,8 +171,4 @@ def leaves_nothing() -> Iterator[None]:
     after = _descriptors()
     left = {number: after[number] for number in set(after) - set(before)}
     assert not left, f"descriptors left open: {left}"
-    try:
-        child, _ = os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        child = None
-    assert child is None, "a child process was left behind"
+    assert _child() == child, "a child process was left behind"

@@ -365,7 +365,8 @@ class Hammer:
     def do_change_list(self, r: random.Random) -> None:
         """Lists that others change while a call begins."""
         own = [Message(self.fresh(), None, self.peer(r)) for _ in range(BATCH)]
-        self.list[:] = own
+        self.list.clear()
+        self.list.extend(own)
         with self.on(self.conns, r) as conn, self.shared():
             assert 0 <= conn.write_batch(self.list) <= 4 * self.threads * BATCH
 
