@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import sys
+import sysconfig
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +32,10 @@ SLACK = 512 * 1024
 HEAP = 8 * 1024
 """Bytes by which malloc's own count may differ; Python's small objects are counted as blocks."""
 
-CALL = 1024
-"""Bytes that a call may hold while it runs: its list, its result; not a byte for each of 1000."""
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+CALL = 1024 + (8 * BATCH if FREE_THREADED else 0)
+"""Bytes that a call may hold while it runs: its list, its result; not a byte for each of 1000.
+Without a GIL another thread may change the list at any moment, and it is copied."""
 
 FEW = 10
 """Blocks that CPython's caches may take or give back; a leak takes one for each call."""
