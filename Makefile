@@ -70,7 +70,7 @@ $(eval $(call environment,nommsg,[test],IPV4BATCH_WERROR=1 IPV4BATCH_NO_MMSG=1))
 $(eval $(call environment,sanitize,[test],IPV4BATCH_SANITIZE=1))
 # Newer Hypotheses are compiled, and not for a free-threaded 3.13.
 $(eval $(call environment,freethreaded,[suite],IPV4BATCH_WERROR=1 PIP_ONLY_BINARY=hypothesis))
-$(eval $(call environment,tsan,[threads],CC=clang IPV4BATCH_SANITIZE=thread PIP_ONLY_BINARY=hypothesis))
+$(eval $(call environment,tsan,[suite],CC=clang IPV4BATCH_SANITIZE=thread PIP_ONLY_BINARY=hypothesis))
 $(eval $(call environment,leaks,[test],))
 $(eval $(call environment,coverage,[coverage],CC=gcc IPV4BATCH_COVERAGE=1))
 $(eval $(call environment,docs,[docs],))
@@ -109,49 +109,19 @@ freethreaded-tests: $(VENV)/freethreaded/installed
 
 TSAN_TESTS = $(addprefix tests/test_,hammer.py concurrency.py offload_threads.py network_errors_threads.py)
 
+# The environment is the plain interpreter's, which is the faster one by far to install with.
 tsan:
-	@python=$$($(PYTHON) tools/build_freethreaded.py tsan) && $(MAKE) PYTHON="$$python" tsan-tests
+	@plain=$$($(PYTHON) tools/build_freethreaded.py plain) && \
+	    tsan=$$($(PYTHON) tools/build_freethreaded.py tsan) && \
+	    $(MAKE) PYTHON="$$plain" TSAN_PYTHON="$$tsan" tsan-tests
 
-# PYTHON is the interpreter that was built. What CPython has listed itself is no finding, nor what we have.
+# What CPython has listed itself is no finding, nor what we have.
 tsan-tests: $(VENV)/tsan/installed
-	@cat "$$(dirname "$$(realpath '$(PYTHON)')")/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
-	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) \
+	@cat "$$(dirname '$(TSAN_PYTHON)')/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
+	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) IPV4BATCH_TEST_SANITIZED=thread \
 	    TSAN_OPTIONS="suppressions=$(VENV)/tsan/suppressions $(TSAN_OPTIONS)" \
-	    IPV4BATCH_TEST_SANITIZED=thread \
-	    $(VENV)/tsan/bin/$(PYTEST) -rP $(TSAN_TESTS)
-
-# A debug build of Python counts every reference. Some modules at a time: LEAKS_ARGS='test_addr.py ...'.
-LEAKS_PYTHON ?= python3-dbg
-LEAKS_ARGS ?=
-leaks:
-	@command -v $(LEAKS_PYTHON) >/dev/null || { echo 'ipv4batch: $(LEAKS_PYTHON) is needed for leaks: install it (Debian: python3-dbg, python3-venv)' >&2; exit 1; }
-	@$(MAKE) --no-print-directory PYTHON=$(LEAKS_PYTHON) leaks-here
-
-leaks-here: $(VENV)/leaks/installed
-	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
-
-# Some tests under valgrind: no byte that nobody set decides anything here, or goes to the kernel.
-MEMCHECK_TESTS ?= tests/test_batch.py tests/test_control_io.py tests/test_header.py tests/test_offload.py
-.PHONY: memcheck
-memcheck: $(VENV)/test/installed
-	@command -v valgrind >/dev/null || { echo 'make memcheck needs valgrind (Debian: valgrind)' >&2; exit 1; }
-	@PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=1 --num-callers=20 --suppressions=tests/memcheck.supp \
-	    $(VENV)/test/bin/$(PYTEST) -o timeout=0 $(MEMCHECK_TESTS)
-
-# Which lines and branches of csrc the suite and the tests in C reach, and the least that they must. A process
-# counts that ends by itself: not the child of a fork that a test ends by os._exit.
-GCOVR = $(VENV)/coverage/bin/gcovr --exclude-unreachable-branches --merge-mode-functions=separate
-.PHONY: coverage
-coverage: $(VENV)/coverage/installed
-	@rm -rf build/c/coverage && find $(VENV)/coverage/build -name '*.gcda' -delete
-	$(call run_c_tests,coverage,gcc,--coverage -fprofile-update=atomic)
-	@$(VENV)/coverage/bin/$(PYTEST)
-	@$(GCOVR) --root $(VENV)/coverage/build --json build/coverage-suite.json $(VENV)/coverage/build
-	@$(GCOVR) --filter csrc/core --json build/coverage-c.json build/c/coverage
-	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
-	    --txt --txt-metric branch
-	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
-	    --txt --print-summary --fail-under-line 95 --fail-under-branch 85
+	    PYTHONPATH="$$(echo $(VENV)/tsan/lib/python*/site-packages)" \
+	    $(TSAN_PYTHON) -m pytest $(PYTEST_ARGS) -rP $(TSAN_TESTS)
 
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.
