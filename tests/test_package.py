@@ -203,6 +203,10 @@ def test_objects_outlive_the_module_that_they_are_from() -> None:
     assert message.addr == ("10.0.0.2", 8)
 
 
+@pytest.mark.skipif(
+    FREE_THREADED and sys.version_info < (3, 14),
+    reason="without a GIL Python 3.13 never frees modules once there was a second thread",
+)
 def test_a_module_object_is_freed() -> None:
     dead = weakref.ref(load_again())
     gc.collect()
@@ -225,12 +229,6 @@ for _ in range(3):
 print(old.addr)
 """
     assert run(script, tmp_path) == "('10.0.0.1', 7)\n"
-
-
-@pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
-def test_a_free_threaded_python_stays_so(tmp_path: pathlib.Path) -> None:
-    script = "import sys, ipv4batch; print(sys._is_gil_enabled())"
-    assert run(script, tmp_path) == "False\n"
 
 
 def test_several_interpreters_use_it(tmp_path: pathlib.Path) -> None:
