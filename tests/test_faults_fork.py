@@ -223,3 +223,21 @@ except OSError as error:
     print(error.strerror)
 """
     assert run(script) == "closed by the thread that waited: True\nThe connection is closed\n"
+
+
+def test_a_child_closes_what_its_parent_was_about_to() -> None:
+    """Closed before the fork with a call inside, which the child has not."""
+    script = """
+def child():
+    conn.close()
+    assert not is_open(number)
+
+sys.setswitchinterval(1000)  # no other thread runs until this one waits
+conn.close()
+print(os.waitpid(in_a_child(child), 0)[1])
+try:
+    call.result()
+except OSError as error:
+    print(error.strerror, is_open(number))
+"""
+    assert run(FORK + script, "plain") == "0\nThe connection is closed False\n"

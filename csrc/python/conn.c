@@ -238,7 +238,8 @@ static int
 conn_close_locked(ipv4b_conn_object *self)
 {
     ipv4b_conn_check_fork(self);
-    if (!self->open) {
+    /* Those that were to close the socket may be the parent's. */
+    if (!self->open && !(self->release_due && self->calls == 0)) {
         return 0;
     }
     self->open = false;
