@@ -129,7 +129,7 @@ class Model(Network):
 
     @rule(index=peers, start=places, count=counts, size=sizes)
     def reply(self, index: int, start: int, count: int, size: int) -> None:
-        """Read, and answer each; an answer to an address that nobody has is lost."""
+        """Read, and answer each whose writer is still there."""
         into = some(self.into, start, count)
         readers = [each for each in self.peers if each.waiting and not each.whole]
         if not readers or not into:
@@ -145,15 +145,13 @@ class Model(Network):
             assert (answer.buffers, answer.addr) == ((data,), datagram.addr)
             told = datagram.local and flags & ControlFlags.DST and message.oob is not None
             assert (answer.oob is not None) == bool(told)
-            answers.append(answer)
-        sent = []
-        for answer in answers:
+            # Other addresses may be some other program's by now.
             to = [i for i, each in enumerate(self.peers) if each.conn.local_addr == answer.addr]
-            for i in to:
-                self.make_room(i, size)
-            sent += [(i, answer) for i in to]
-        assert peer.conn.write_all(answers) == n
-        for to, answer in sent:
+            answers += [(i, answer) for i in to]
+        for to, _ in answers:
+            self.make_room(to, size)
+        assert peer.conn.write_all([answer for _, answer in answers]) == len(answers)
+        for to, answer in answers:
             self.arrive(peer, answer.data, to, 0)
 
     # Waits, forks and ends.
