@@ -222,7 +222,9 @@ try:
 except OSError as error:
     print(error.strerror)
 """
-    assert run(script) == "closed by the thread that waited: True\nThe connection is closed\n"
+    # CPython 3.11 does not free the locks of its own that it makes anew in a child.
+    expected = "closed by the thread that waited: True\nThe connection is closed\n"
+    assert run(script, frees_all=False) == expected
 
 
 def test_a_child_closes_what_its_parent_was_about_to() -> None:

@@ -216,11 +216,11 @@ conn_dealloc(PyObject *op)
         PyObject_ClearWeakRefs(op);
     }
     (void)conn_clear(op);
-    ipv4b_conn_drop_waker(self);
+    /* Any that are left are a parent's. The module's state may be gone, at the interpreter's end. */
+    ipv4b_conn_forget_calls(self);
     ipv4b_scratch_free(&self->scratch[IPV4B_READ]);
     ipv4b_scratch_free(&self->scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(&self->plan);
-    ipv4b_hold_drop(self);
     ipv4b_held_free(self->spare);
     ipv4b_gro_free(self->queue);
     type->tp_free(op);

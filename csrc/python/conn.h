@@ -116,15 +116,17 @@ int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,
  * alone when fd is negative. New, or NULL with MemoryError. */
 PyObject *ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote);
 
-/* In the child of a fork the calls of other threads do not go on: forgets them. Every function that
- * looks at what calls share begins with it. */
-void ipv4b_conn_forget_parent(ipv4b_conn_object *self);
+/* Forgets all calls, and what is not this process's to give: those of a fork's parent do not go on in the
+ * child, and wait on the same wake-up descriptor. Every function that looks at what calls share begins with
+ * ipv4b_conn_check_fork. */
+void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
 
 static inline void
 ipv4b_conn_check_fork(ipv4b_conn_object *self)
 {
     if (self->state != NULL && self->forks != *self->state->forks) {
-        ipv4b_conn_forget_parent(self);
+        self->forks = *self->state->forks;
+        ipv4b_conn_forget_calls(self);
     }
 }
 

@@ -175,9 +175,8 @@ waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
 }
 
 void
-ipv4b_conn_forget_parent(ipv4b_conn_object *self)
+ipv4b_conn_forget_calls(ipv4b_conn_object *self)
 {
-    self->forks = *self->state->forks;
     self->calls = self->plain_reads = 0;
     /* Signalled, it would wake the parent's threads for ever: the descriptor is the same file. */
     if (self->waker != NULL) {
