@@ -105,7 +105,7 @@ freethreaded:
 	@python=$$($(PYTHON) tools/build_freethreaded.py plain) && $(MAKE) PYTHON="$$python" freethreaded-tests
 
 freethreaded-tests: $(VENV)/freethreaded/installed
-	@PYTHON_GIL=0 IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(VENV)/freethreaded/bin/$(PYTEST)
+	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(VENV)/freethreaded/bin/$(PYTEST)
 
 TSAN_TESTS = $(addprefix tests/test_,hammer.py concurrency.py offload_threads.py network_errors_threads.py)
 
@@ -118,7 +118,7 @@ tsan:
 # What CPython has listed itself is no finding, nor what we have.
 tsan-tests: $(VENV)/tsan/installed
 	@cat "$$(dirname '$(TSAN_PYTHON)')/../tsan.supp" tests/tsan.supp >$(VENV)/tsan/suppressions
-	@PYTHON_GIL=0 IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) IPV4BATCH_TEST_SANITIZED=thread \
+	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) IPV4BATCH_TEST_SANITIZED=thread \
 	    TSAN_OPTIONS="suppressions=$(VENV)/tsan/suppressions $(TSAN_OPTIONS)" \
 	    PYTHONPATH="$$(echo $(VENV)/tsan/lib/python*/site-packages)" \
 	    $(TSAN_PYTHON) -m pytest $(PYTEST_ARGS) -rP $(TSAN_TESTS)

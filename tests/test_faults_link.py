@@ -148,9 +148,14 @@ def test_a_link_that_comes_and_goes_all_the_time(
                 found.extend(message.data for message in room[: reader.read_batch(room)])
 
         def flap() -> None:
-            for state in ["down", "up"] * 5:
-                set_link(network, state, place)
-            over.set()
+            try:
+                for _ in range(5):
+                    set_link(network, "down", place)
+                    before = len(found)
+                    set_link(network, "up", place)
+                    wait_for(lambda n=before: len(found) > n, "something arrives")
+            finally:
+                over.set()
 
         calls = [Call(read_all), Call(flap)]
         taken: list[bytes] = []

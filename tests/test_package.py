@@ -231,6 +231,12 @@ print(old.addr)
     assert run(script, tmp_path) == "('10.0.0.1', 7)\n"
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
+def test_a_free_threaded_python_stays_so(tmp_path: pathlib.Path) -> None:
+    script = "import sys, ipv4batch; print(sys._is_gil_enabled())"
+    assert run(script, tmp_path) == "False\n"
+
+
 def test_several_interpreters_use_it(tmp_path: pathlib.Path) -> None:
     script = '''
 try:

@@ -231,6 +231,10 @@ static PyModuleDef_Slot module_slots[] = {
     /* No state is shared between interpreters: every object hangs on the module's own state. */
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
+#ifdef Py_GIL_DISABLED
+    /* What threads share is locked: see locks.h, and make tsan. */
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 
