@@ -123,6 +123,39 @@ tsan-tests: $(VENV)/tsan/installed
 	    PYTHONPATH="$$(echo $(VENV)/tsan/lib/python*/site-packages)" \
 	    $(TSAN_PYTHON) -m pytest $(PYTEST_ARGS) -rP $(TSAN_TESTS)
 
+# A debug build of Python counts every reference. Some modules at a time: LEAKS_ARGS='test_addr.py ...'.
+LEAKS_PYTHON ?= python3-dbg
+LEAKS_ARGS ?=
+leaks:
+	@command -v $(LEAKS_PYTHON) >/dev/null || { echo 'ipv4batch: $(LEAKS_PYTHON) is needed for leaks: install it (Debian: python3-dbg, python3-venv)' >&2; exit 1; }
+	@$(MAKE) --no-print-directory PYTHON=$(LEAKS_PYTHON) leaks-here
+
+leaks-here: $(VENV)/leaks/installed
+	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
+
+# Some tests under valgrind: no byte that nobody set decides anything here, or goes to the kernel.
+MEMCHECK_TESTS ?= tests/test_batch.py tests/test_control_io.py tests/test_header.py tests/test_offload.py
+.PHONY: memcheck
+memcheck: $(VENV)/test/installed
+	@command -v valgrind >/dev/null || { echo 'make memcheck needs valgrind (Debian: valgrind)' >&2; exit 1; }
+	@PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=1 --num-callers=20 --suppressions=tests/memcheck.supp \
+	    $(VENV)/test/bin/$(PYTEST) -o timeout=0 $(MEMCHECK_TESTS)
+
+# Which lines and branches of csrc the suite and the tests in C reach, and the least that they must. A process
+# counts that ends by itself: not the child of a fork that a test ends by os._exit.
+GCOVR = $(VENV)/coverage/bin/gcovr --exclude-unreachable-branches --merge-mode-functions=separate
+.PHONY: coverage
+coverage: $(VENV)/coverage/installed
+	@rm -rf build/c/coverage && find $(VENV)/coverage/build -name '*.gcda' -delete
+	$(call run_c_tests,coverage,gcc,--coverage -fprofile-update=atomic)
+	@$(VENV)/coverage/bin/$(PYTEST)
+	@$(GCOVR) --root $(VENV)/coverage/build --json build/coverage-suite.json $(VENV)/coverage/build
+	@$(GCOVR) --filter csrc/core --json build/coverage-c.json build/c/coverage
+	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
+	    --txt --txt-metric branch
+	@$(GCOVR) --add-tracefile build/coverage-suite.json --add-tracefile build/coverage-c.json \
+	    --txt --print-summary --fail-under-line 95 --fail-under-branch 85
+
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))

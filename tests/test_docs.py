@@ -232,3 +232,14 @@ def test_a_guarantee_names_tests_that_exist(guarantee: str, tests: list[tuple[st
 def test_no_reference_to_a_test_is_overlooked() -> None:
     text = PAGES["reliability.rst"].read_text()
     assert text.count("::test_") == sum(len(tests) for _, tests in GUARANTEES) > 0
+
+
+def test_every_target_of_make_that_is_named_is_there() -> None:
+    rules = [ROOT / "Makefile", *sorted(ROOT.glob("tests/*/*.mk"))]
+    text = "\n".join(path.read_text() for path in rules)
+    targets = set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
+    named = set(re.findall(r"@echo 'make ([a-z-]+)", text))
+    assert len(named) > 20
+    for page in PAGES.values():
+        named |= set(re.findall(r"``make (?:-\S+ )?(?:[A-Z]+=\S+ )?([a-z-]+)", page.read_text()))
+    assert named <= targets
