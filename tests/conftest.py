@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -40,6 +41,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ipv4batch")
 
 _CLONE_NEWNET = 0x40000000
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so. The programs that tests interrupt inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if os.environ.get("IPV4BATCH_TEST_SANITIZED") == "thread":
     # ThreadSanitizer has another program name the functions of what it suppresses. It starts that

@@ -318,6 +318,14 @@ class Network(RuleBasedStateMachine):
             taken.flags = peer.flags if taken.flags is None else taken.flags
         return [(w.datagram, peer.flags if w.flags is None else w.flags) for w in found]
 
+    def expect_whole(self, peer: Peer, n: int, how: int) -> list[tuple[Datagram, int]]:
+        """The next n datagrams, which stay as they are if they were only looked at."""
+        waiting = list(itertools.islice(peer.waiting, n))
+        found = self.expect(peer, n, 0)
+        if how & PEEK:
+            peer.waiting.extendleft(reversed(waiting))
+        return found
+
     def check_control(self, control: ControlMessage | None, datagram: Datagram, flags: int) -> None:
         if not flags & ~SEGMENT:
             # A bundle has its segment size, and the peer's address with it.
@@ -350,13 +358,11 @@ class Network(RuleBasedStateMachine):
         assert n == len(into) if how & PEEK else 1 <= n <= min(len(into), len(peer.waiting))
         for message in into[:n]:
             pieces = message.segments()
-            found = self.expect(peer, len(pieces), 0)
+            found = self.expect_whole(peer, len(pieces), how)
             for piece, (datagram, flags) in zip(pieces, found, strict=True):
                 assert piece == datagram.data
                 assert message.addr == datagram.addr
                 self.check_control(message.control_message(), datagram, flags)
-            if how & PEEK:
-                peer.waiting.extendleft(Waiting(*each) for each in reversed(found))
 
     def read_batch(self, index: int, start: int, count: int, how: int) -> None:
         peer, into = self.peers[index], some(self.into, start, count)
@@ -399,13 +405,11 @@ class Network(RuleBasedStateMachine):
         buffer = bytearray(65535)
         n, control, addr = peer.conn.read_from(buffer, how)
         pieces = cut(buffer[:n], control.segment_size if control is not None else 0)
-        found = self.expect(peer, len(pieces), 0)
+        found = self.expect_whole(peer, len(pieces), how)
         assert pieces == [datagram.data for datagram, _ in found]
         for datagram, flags in found:
             assert addr == datagram.addr
             self.check_control(control, datagram, flags)
-        if how:
-            peer.waiting.extendleft(Waiting(*each) for each in reversed(found))
 
     def drain(self, index: int) -> None:
         while self.peers[index].waiting:
