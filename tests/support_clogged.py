@@ -6,7 +6,7 @@ import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from support_net import LIMIT
+from support_net import LIMIT, leaks_allowed
 
 from ipv4batch import Message, PacketConn
 
@@ -49,7 +49,9 @@ class Clogged:
         return [Message(bytes(SIZE), addr=self.conn.local_addr) for _ in range(count)]
 
     def _command(self, text: str) -> None:
-        self._inside.submit(subprocess.run, text.split(), check=True, timeout=LIMIT).result()
+        self._inside.submit(
+            subprocess.run, text.split(), check=True, timeout=LIMIT, env=leaks_allowed()
+        ).result()
 
 
 WRITING = """

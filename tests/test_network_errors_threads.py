@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support_net import LIMIT, Call, open_udp
+from support_net import LIMIT, Call, leaks_allowed, open_udp
 from support_router import NEAR, SERVER, Network, routed
 from test_offload import enlarge
 
@@ -143,14 +143,19 @@ def write_with_reports(strace: str, reader: PacketConn, name: str, times: int) -
     inject = f"inject={call}:error={name}:when=1..{times}"
     traced = [strace, "-f", "-o", os.devnull, "-e", f"trace={call}", "-e", inject]
     script = [sys.executable, "-P", "-c", SCRIPT, str(reader.local_addr[1])]
-    done = subprocess.run([*traced, *script], stdout=subprocess.PIPE, timeout=30, check=True)
+    done = subprocess.run(
+        [*traced, *script], stdout=subprocess.PIPE, timeout=30, check=True, env=leaks_allowed()
+    )
     return int(done.stdout)
 
 
 @pytest.fixture
 def strace(require: Callable[[str], None]) -> str:
     found = shutil.which("strace")
-    if found is None or subprocess.run([found, "-o", os.devnull, "true"]).returncode != 0:
+    if (
+        found is None
+        or subprocess.run([found, "-o", os.devnull, "true"], env=leaks_allowed()).returncode != 0
+    ):
         require("strace is not installed, or not allowed to trace")
     return str(found)
 

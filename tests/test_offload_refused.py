@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from support_net import open_raw, open_udp
+from support_net import leaks_allowed, open_raw, open_udp
 from test_offload import (
     ALL,
     MOST,
@@ -236,7 +236,10 @@ def write_with_error(
 ) -> Callable[[str, Sequence[PacketConn]], list[Any]]:
     """Run WRITER under strace, which makes some of its calls fail that send."""
     strace = ["strace", "-f", "-o", os.devnull]
-    if shutil.which("strace") is None or subprocess.run([*strace, "true"]).returncode != 0:
+    if (
+        shutil.which("strace") is None
+        or subprocess.run([*strace, "true"], env=leaks_allowed()).returncode != 0
+    ):
         require("strace is not installed, or not allowed to trace")
 
     def write(inject: str, readers: Sequence[PacketConn]) -> list[Any]:
@@ -246,7 +249,13 @@ def write_with_error(
         ports = [str(reader.local_addr[1]) for reader in readers]
         traced = [*strace, "-e", f"trace={call}", "-e", f"inject={call}:{inject}"]
         writer = [sys.executable, "-c", WRITER, str(2 * RUNS), *ports]
-        done = subprocess.run([*traced, *writer], stdout=subprocess.PIPE, timeout=50, check=True)
+        done = subprocess.run(
+            [*traced, *writer],
+            stdout=subprocess.PIPE,
+            timeout=50,
+            check=True,
+            env=leaks_allowed(),
+        )
         return json.loads(done.stdout)
 
     return write

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support_net import leaks_allowed
 
 import ipv4batch
 
@@ -55,7 +56,10 @@ def strace(require: Callable[[str], None]) -> str:
         require("strace is not installed")
         raise AssertionError
     tried = subprocess.run(
-        [found, "-f", "-o", os.devnull, "true"], capture_output=True, timeout=LIMIT
+        [found, "-f", "-o", os.devnull, "true"],
+        capture_output=True,
+        timeout=LIMIT,
+        env=leaks_allowed(),
     )
     if tried.returncode != 0:
         require("this process may not trace another")
@@ -78,6 +82,7 @@ def trace(strace: str, tmp_path: pathlib.Path) -> Trace:
             capture_output=True,
             text=True,
             timeout=LIMIT,
+            env=leaks_allowed(),
         )
         assert (done.returncode, done.stderr) == (0, "")
         # A line of the log is a process and a call: 1234 recvmmsg(3, ...
