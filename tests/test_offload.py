@@ -398,3 +398,17 @@ def test_control_data_is_cut_where_its_buffer_ends(room: int) -> None:
             fill(reader, into)
             seen.append([(m.nn, m.flags, m.control_truncated, bytes(m.oob)) for m in into])
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 50])
+def test_datagrams_of_one_length_without_control_data(count: int) -> None:
+    """The shortest way through the queue, to the last byte of the last one."""
+    with open_pair(gso=True, gro=True) as (reader, writer):
+        reader.set_control_message(ALL, False)
+        sent = [bytes([number]) * 99 + b"|" for number in range(count)]
+        writer.write_all([Message(data, None, reader.local_addr) for data in sent])
+        room = new_messages(count, 100)
+        found: list[bytes] = []
+        while len(found) < count:
+            found += [message.data for message in room[: reader.read_batch(room)]]
+        assert found == sent
