@@ -16,6 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from rich.console import Console
+from rich.live import Live
 from support_soak import WAYS, Flow, Outcome, flows
 from support_soak_sides import Receiver, Sender, memory, shared_numbers
 
@@ -138,9 +139,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="so often all the ways")
     parser.add_argument("--growth", type=int, default=GROWTH, help="KiB by which memory may grow")
     arguments = parser.parse_args()
-    # No bar: it keeps all that it was told, and the memory of this process is watched.
-    with Console(stderr=True).status("soak") as status:
-        report = run(arguments.datagrams, arguments.rounds, status.update)
+    # No bar: it keeps all that it was told, and the memory of this process is watched. Nor a thread
+    # that draws: the receiver is forked, and the end of the process does not wait for it.
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        report = run(
+            arguments.datagrams, arguments.rounds, lambda text: live.update(text, refresh=True)
+        )
     report.limit = arguments.growth
     print("\n".join(report.lines()))
     for violation in report.violations:
