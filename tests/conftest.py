@@ -32,8 +32,8 @@ from support_net import open_udp, udp_socket  # noqa: E402
 # No directory for what was found: the suite must run where none can be made. No time limit for one
 # example either: the machine may be busy.
 hypothesis.settings.register_profile("ipv4batch", database=None, deadline=None)
-# More of the same, for who asks (pytest --hypothesis-profile=...). CI takes the same examples each time:
-# it judges a change, and what chance finds is for everybody's runs.
+# More of the same, for who asks (pytest --hypothesis-profile=...). CI takes the same examples each
+# time: it judges a change, and what chance finds is for everybody's runs.
 hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("ipv4batch"), max_examples=200, derandomize=True
 )
