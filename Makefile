@@ -134,7 +134,8 @@ leaks-here: $(VENV)/leaks/installed
 	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
 
 # Some tests under valgrind: no byte that nobody set decides anything here, or goes to the kernel.
-MEMCHECK_TESTS ?= tests/test_batch.py tests/test_control_io.py tests/test_header.py tests/test_offload.py
+MEMCHECK_TESTS ?= $(addprefix tests/test_,batch.py control.py control_io.py datagram.py datagram_raw.py header.py held.py \
+    message.py network_errors.py offload.py options.py rawconn.py segments.py truncation.py write_all.py)
 .PHONY: memcheck
 memcheck: $(VENV)/test/installed
 	@command -v valgrind >/dev/null || { echo 'make memcheck needs valgrind (Debian: valgrind)' >&2; exit 1; }

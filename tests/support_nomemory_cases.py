@@ -219,6 +219,14 @@ case(
     state="conn.control_flags",
     after="int(EVERYTHING)",
 )
+case(
+    "DatagramConn.set_control_message: no bundles",
+    "conn.set_control_message(SEGMENT, False)",
+    given="SEGMENT = ipv4batch.ControlFlags.SEGMENT; conn.set_control_message(SEGMENT)",
+    state="conn.control_flags",
+    after="0",
+    needs="gro",
+)
 for form in (
     "[[6, 0, 0, 0]]",
     "((6, 0, 0, 0),)",

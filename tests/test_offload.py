@@ -362,6 +362,24 @@ def test_gro_is_switched_off_while_datagrams_wait(taken: int, pending: int) -> N
         assert received == [expect(writer, data) for data in datas[taken:]]
 
 
+def test_bundles_are_no_longer_asked_for_while_some_wait() -> None:
+    """Without UDP_GRO nobody could tell their datagrams apart."""
+    with open_pair(gso=True) as (reader, writer):
+        reader.set_control_message(ControlFlags.SEGMENT)
+        datas = [compose(i, 100) for i in range(150)]
+        for run in (datas[:50], datas[50:100]):
+            writer.write_batch([Message(data, None, reader.local_addr) for data in run])
+        [whole] = new_messages(1, 65535, ControlFlags.SEGMENT)
+        assert reader.read_batch([whole]) == 1
+        assert whole.segments() == datas[:50]
+        reader.set_control_message(ControlFlags.SEGMENT, on=False)
+        assert (reader.control_flags, reader.gro) == (ALL, False)
+        writer.write_batch([Message(data, None, reader.local_addr) for data in datas[100:]])
+        writer.write_to(END, reader.local_addr)
+        received = read_until_end(reader, new_messages(7, 100, ALL))
+        assert received == [expect(writer, data) for data in datas[50:]]
+
+
 def test_gro_is_switched_on_while_a_read_waits() -> None:
     with open_pair(gso=True) as (reader, writer):
         into = new_messages(64, 100, ALL)

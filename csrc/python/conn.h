@@ -44,13 +44,12 @@ typedef struct {
     unsigned int control_flags; /* what set_control_message asked for */
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
     bool gso, gro, recv_errors;
-    bool coalescing;  /* gro was on: the kernel goes on to coalesce, and the queue to take apart */
-    int gso_error;    /* the errno for which offload of writes went off, or 0 */
-    ipv4b_gro *queue; /* where gro keeps what did not fit; or NULL */
-    ipv4b_held_list
-        held[2];         /* what calls could not tell of: datagrams, and errors of the network */
-    ipv4b_held *spare;   /* memory for the next of those, or NULL */
-    ipv4b_gso_plan plan; /* the memory of the last call's runs, for the next one */
+    bool coalescing;                /* bundles were asked for once: the kernel goes on with them */
+    int gso_error;                  /* the errno for which offload of writes went off, or 0 */
+    ipv4b_gro *queue;               /* where gro keeps what did not fit; or NULL */
+    ipv4b_held_list held[2];        /* datagrams and network errors that no call could tell of */
+    ipv4b_held *spare;              /* memory for the next of those, or NULL */
+    ipv4b_gso_plan plan;            /* the memory of the last call's runs, for the next one */
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
     int late_error[2];              /* an errno that came after a batch, for the next one; or 0 */
     ipv4b_waker *waker;             /* what those who wait now wait on, or NULL */
@@ -104,8 +103,8 @@ int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
 /* Raises OSError `err` with "operation network local-address". Returns -1. */
 int ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err);
 
-/* Raises the error of an earlier batch that came after its first message. Returns 0 if there is none,
- * or -1. */
+/* Raises the error of an earlier batch that came after its first message. Returns 0 if there is
+ * none, or -1. */
 int ipv4b_conn_raise_late(ipv4b_conn_object *self, ipv4b_direction direction);
 
 /* The local or the remote endpoint of the descriptor. Returns 0 or -errno. */
@@ -116,9 +115,9 @@ int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,
  * alone when fd is negative. New, or NULL with MemoryError. */
 PyObject *ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote);
 
-/* Forgets all calls, and what is not this process's to give: those of a fork's parent do not go on in the
- * child, and wait on the same wake-up descriptor. Every function that looks at what calls share begins with
- * ipv4b_conn_check_fork. */
+/* Forgets all calls, and what is not this process's to give: those of a fork's parent do not go on
+ * in the child, and wait on the same wake-up descriptor. Every function that looks at what calls
+ * share begins with ipv4b_conn_check_fork. */
 void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
 
 static inline void

@@ -20,10 +20,11 @@ PyDoc_STRVAR(set_control_message_doc,
              "Flags that are not named stay as they are. TTL is IP_RECVTTL, any of SRC, DST and\n"
              "INTERFACE is IP_PKTINFO, TOS is IP_RECVTOS (ip(7)); TIMESTAMP is SO_TIMESTAMPNS and\n"
              "DROPS SO_RXQ_OVFL (socket(7)); SEGMENT is UDP_GRO (udp(7)), for those who take\n"
-             "coalesced datagrams apart themselves: see gro and Message.segments. What arrives\n"
-             "stands in Message.oob; give each message room for it (new_control_message).\n\n"
+             "coalesced datagrams apart themselves: see gro and Message.segments. With SEGMENT off\n"
+             "again the connection takes them apart. What arrives stands in Message.oob; give each\n"
+             "message room for it (new_control_message).\n\n"
              "Raises ValueError for flags that do not exist, NotImplementedError for those that\n"
-             "the platform lacks, and OSError.");
+             "the platform lacks, MemoryError and OSError.");
 
 static PyObject *
 dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -32,7 +33,7 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     static const ipv4b_signature signature = {"set_control_message", names, 1};
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
     PyObject *values[2] = {NULL};
-    unsigned int flags, wanted;
+    unsigned int flags;
     int on = 1;
     int r;
 
@@ -42,8 +43,7 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    wanted = on ? self->control_flags | flags : self->control_flags & ~flags;
-    r = ipv4b_request_control(self, "set_control_message", wanted, flags, self->coalescing);
+    r = ipv4b_change_control(self, flags, on != 0);
     Py_END_CRITICAL_SECTION();
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }

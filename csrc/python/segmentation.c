@@ -10,9 +10,12 @@
 #include "locks.h"
 #include "sockopt.h"
 
-int
-ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
-                      unsigned int changed, bool gro)
+/* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew,
+ * and coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
+ * NotImplementedError or OSError, and control_flags saying what is on. */
+static int
+request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
+                unsigned int changed, bool gro)
 {
     unsigned int coalesce = gro ? IPV4B_CM_SEGMENT : 0;
     int fd = ipv4b_conn_fileno(self, operation);
@@ -30,6 +33,37 @@ ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned i
         return -1;
     }
     return r < 0 ? ipv4b_conn_raise(self, operation, -r) : 0;
+}
+
+/* Returns 0, or -1 with MemoryError. */
+static int
+gro_make_queue(ipv4b_conn_object *self)
+{
+    if (self->queue == NULL) {
+        self->queue = ipv4b_gro_new();
+    }
+    if (self->queue == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int
+ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
+{
+    unsigned int had = self->control_flags;
+
+    /* What waits in the socket may have been bundled before: without the option nobody could take
+     * it apart. */
+    if (!on && (had & flags & IPV4B_CM_SEGMENT)) {
+        if (gro_make_queue(self) < 0) {
+            return -1;
+        }
+        self->coalescing = true;
+    }
+    return request_control(self, "set_control_message", on ? had | flags : had & ~flags, flags,
+                           self->coalescing);
 }
 
 PyObject *
@@ -90,12 +124,8 @@ gro_switch(ipv4b_conn_object *self, bool on)
     if (ipv4b_conn_fileno(self, "gro") < 0) {
         return -1;
     }
-    if (on && self->queue == NULL) {
-        self->queue = ipv4b_gro_new();
-        if (self->queue == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
+    if (on && gro_make_queue(self) < 0) {
+        return -1;
     }
     IPV4B_STORE_RELAXED(self->gro, on);
     return 0;
@@ -143,7 +173,7 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     r = gro_wait_for_plain_reads(self);
     Py_BEGIN_CRITICAL_SECTION(self);
     if (r == 0) {
-        r = ipv4b_request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true);
+        r = request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true);
     }
     if (r == 0) {
         self->coalescing = true;

@@ -15,10 +15,9 @@ PyObject *ipv4b_gro_get(PyObject *self, void *closure);
 int ipv4b_gro_set(PyObject *self, PyObject *value, void *closure);
 PyObject *ipv4b_pending_get(PyObject *self, void *closure);
 
-/* For callers that hold the connection's lock. Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew, and
- * coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
- * NotImplementedError or OSError, and control_flags saying what is on. */
-int ipv4b_request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
-                          unsigned int changed, bool gro);
+/* For callers that hold the connection's lock. Asks the kernel for the control data of `flags`
+ * (IPV4B_CM_*), or no longer. Returns 0 with control_flags changed; or -1 with NotImplementedError,
+ * MemoryError or OSError, and control_flags saying what is on. */
+int ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on);
 
 #endif
