@@ -7,7 +7,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,7 +25,7 @@ from test_offload import (
     open_pair,
 )
 
-from ipv4batch import ControlMessage, Message, PacketConn, new_messages
+from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
 
 HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 CONTROLS: list[dict[str, Any]] = [{}, {"ttl": 3}, {"ttl": 4, "tos": 184}, {"src": "127.0.0.9"}]
@@ -172,8 +172,21 @@ def test_all_arrives_as_it_was_sent(gso: bool, gro: bool, steps: list[Write | Re
         assert (model.writer.gso, model.writer.gso_error) == (gso, None)
 
 
-def test_gro_is_switched_while_datagrams_come_and_are_read() -> None:
-    """Three threads: whatever gro is at the moment, each message that is read is one datagram."""
+def switch_gro(reader: PacketConn) -> None:
+    reader.gro = not reader.gro
+
+
+def switch_segment(reader: PacketConn) -> None:
+    on = reader.control_flags & ControlFlags.SEGMENT
+    reader.set_control_message(ControlFlags.SEGMENT, not on)
+
+
+@pytest.mark.parametrize(("turn", "room"), [(switch_gro, 128), (switch_segment, 65535)])
+def test_gro_is_switched_while_datagrams_come_and_are_read(
+    turn: Callable[[PacketConn], None], room: int
+) -> None:
+    """Three threads: whatever is on at the moment, each message that is read is one datagram, or
+    says how it is to be cut into them."""
     datas = [compose(i, 100) for i in range(64)]
     with open_pair(gso=True) as (reader, writer):
         messages = [Message(data, None, reader.local_addr) for data in datas]
@@ -182,21 +195,22 @@ def test_gro_is_switched_while_datagrams_come_and_are_read() -> None:
 
         def switch() -> None:
             while not over.is_set():
-                reader.gro = not reader.gro
+                turn(reader)
 
         def write() -> None:
             while in_flight.acquire(timeout=LIMIT) and not over.is_set():
                 assert writer.write_batch(messages) == len(messages)
 
         calls = [Call(switch), Call(write)]
-        into = new_messages(len(messages), 128)
+        into = new_messages(len(messages), room, ControlFlags(255))
         expected = itertools.cycle(datas)
         read = 0
         end = time.monotonic() + DURATION
         try:
             while time.monotonic() < end:
-                batch = into[: reader.read_batch(into)]
-                assert [m.data for m in batch] == list(itertools.islice(expected, len(batch)))
+                n = reader.read_batch(into)
+                batch = [data for message in into[:n] for data in message.segments()]
+                assert batch == list(itertools.islice(expected, len(batch)))
                 in_flight.release((read + len(batch)) // 64 - read // 64)
                 read += len(batch)
         finally:
