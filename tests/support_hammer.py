@@ -346,7 +346,8 @@ class Hammer(Values):
         addr = message.addr
         assert addr is None or (addr[0].startswith(("127.0.0.1", "10.0.0.")) and addr[1] < 65536)
         assert sum(len(part) for part in message.buffers) == MOST
-        assert message.oob is None or len(message.oob) > 0
+        oob = message.oob
+        assert oob is None or len(oob) > 0
 
     # The threads.
 
