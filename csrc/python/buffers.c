@@ -116,22 +116,23 @@ ipv4b_buffers_join(const ipv4b_buffers *b, size_t n)
     return bytes;
 }
 
-PyObject *
-ipv4b_slice(PyObject *sequence, Py_ssize_t start, Py_ssize_t stop)
+static PyObject *
+slice(PyObject *sequence, Py_ssize_t start, Py_ssize_t stop)
 {
     PyObject *from = PyLong_FromSsize_t(start);
     PyObject *to = PyLong_FromSsize_t(stop);
-    PyObject *slice = from == NULL || to == NULL ? NULL : PySlice_New(from, to, NULL);
-    PyObject *part = slice == NULL ? NULL : PyObject_GetItem(sequence, slice);
+    PyObject *range = from == NULL || to == NULL ? NULL : PySlice_New(from, to, NULL);
+    PyObject *part = range == NULL ? NULL : PyObject_GetItem(sequence, range);
 
     Py_XDECREF(from);
     Py_XDECREF(to);
-    Py_XDECREF(slice);
+    Py_XDECREF(range);
     return part;
 }
 
-PyObject *
-ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
+/* A memoryview of bytes over all of an exporter's memory, or NULL with an exception. */
+static PyObject *
+whole_view(PyObject *exporter)
 {
     PyObject *view = PyMemoryView_FromObject(exporter);
     const Py_buffer *info;
@@ -143,8 +144,65 @@ ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
     if (info->ndim != 1 || info->itemsize != 1 || strcmp(info->format, "B") != 0) {
         Py_SETREF(view, PyObject_CallMethod(view, "cast", "s", "B"));
     }
+    return view;
+}
+
+/* Without the GIL: a view from `start` to `stop` of the bytes of a memoryview that shares no counts
+ * with it, made from what that is of. CPython counts the memoryviews that are made of one another
+ * without a lock (python/cpython issue 127716), and threads may have a message each of one slab.
+ * NULL with an exception, or without one where that cannot be done or need not. */
+static PyObject *
+view_apart(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
+{
+    PyObject *view = NULL;
+
+#ifdef Py_GIL_DISABLED
+    PyObject *base = PyMemoryView_Check(exporter) ? PyMemoryView_GET_BASE(exporter) : NULL;
+    PyObject *whole;
+
+    if (base == NULL) {
+        return NULL;
+    }
+    if (PyObject_Size(exporter) < 0 || (whole = whole_view(base)) == NULL) {
+        PyErr_Clear(); /* it was released, or has no length: who asks next is told */
+        return NULL;
+    }
+    const Py_buffer *info = PyMemoryView_GET_BUFFER(exporter);
+    const Py_buffer *all = PyMemoryView_GET_BUFFER(whole);
+    Py_ssize_t at = (char *)info->buf - (char *)all->buf;
+
+    if (PyBuffer_IsContiguous(info, 'C') && info->readonly == all->readonly && at >= 0 &&
+        at + info->len <= all->len) {
+        view = slice(whole, at + start, at + stop);
+    }
+    Py_DECREF(whole);
+#else
+    (void)exporter;
+    (void)start;
+    (void)stop;
+#endif
+    return view;
+}
+
+PyObject *
+ipv4b_slice(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop)
+{
+    PyObject *view = view_apart(memoryview, start, stop);
+
+    return view != NULL || PyErr_Occurred() ? view : slice(memoryview, start, stop);
+}
+
+PyObject *
+ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
+{
+    PyObject *view = view_apart(exporter, start, stop);
+
+    if (view != NULL || PyErr_Occurred()) {
+        return view;
+    }
+    view = whole_view(exporter);
     if (view != NULL && (start != 0 || stop != PyMemoryView_GET_BUFFER(view)->len)) {
-        Py_SETREF(view, ipv4b_slice(view, start, stop));
+        Py_SETREF(view, slice(view, start, stop));
     }
     return view;
 }

@@ -38,9 +38,9 @@ PyObject *ipv4b_buffers_join(const ipv4b_buffers *b, size_t n);
  * an exception. */
 PyObject *ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop);
 
-int ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg);
+/* memoryview[start:stop] of one of bytes. */
+PyObject *ipv4b_slice(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop);
 
-/* mv[start:stop] of a memoryview or bytes-like object. */
-PyObject *ipv4b_slice(PyObject *sequence, Py_ssize_t start, Py_ssize_t stop);
+int ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg);
 
 #endif

@@ -6,8 +6,8 @@
  * again after it. No return and no goto leaves a section. With the GIL, a section is a pair of
  * braces.
  *
- * Fields that PyMemberDef or a file without the object's lock reads are stored with
- * IPV4B_STORE_RELAXED: such a reader may see an old value, but none that was never there.
+ * Fields that are read without the object's lock are stored with IPV4B_STORE_RELAXED: such a reader
+ * may see an old value, but none that was never there.
  */
 #ifndef IPV4B_LOCKS_H
 #define IPV4B_LOCKS_H

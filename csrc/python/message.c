@@ -1,8 +1,6 @@
 /* message.c - the type Message: see message.h for the locking rule. */
 #include "message.h"
 
-#include <structmember.h>
-
 #include "addr.h"
 #include "ancillary.h"
 #include "args.h"
@@ -271,6 +269,30 @@ ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+message_get_n(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->n));
+}
+
+static PyObject *
+message_get_nn(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->nn));
+}
+
+static PyObject *
+message_get_flags(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags));
+}
+
+static PyObject *
+message_get_errno(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->error));
+}
+
+static PyObject *
 message_get_truncated(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags) & MSG_TRUNC);
@@ -385,19 +407,16 @@ ipv4b_message_readonly_field(const ipv4b_message_object *m)
     return PyUnicode_FromString("oob");
 }
 
-static PyMemberDef message_members[] = {
-    {"n", T_UINT, offsetof(ipv4b_message_object, n), READONLY,
-     "Bytes of the datagram that the last call moved; more than the buffers hold with MSG_TRUNC."},
-    {"nn", T_UINT, offsetof(ipv4b_message_object, nn), READONLY,
-     "Bytes of control data in oob that the last call received or sent."},
-    {"flags", T_INT, offsetof(ipv4b_message_object, flags), READONLY,
-     "MSG_* flags of the last read, as recvmsg(2) gives them; 0 after a write."},
-    {"errno", T_INT, offsetof(ipv4b_message_object, error), READONLY,
-     "The errno of the last write of this message, 0 if there was none."},
-    {0},
-};
-
 static PyGetSetDef message_getset[] = {
+    {"n", message_get_n, NULL,
+     "Bytes of the datagram that the last call moved; more than the buffers hold with MSG_TRUNC.",
+     NULL},
+    {"nn", message_get_nn, NULL,
+     "Bytes of control data in oob that the last call received or sent.", NULL},
+    {"flags", message_get_flags, NULL,
+     "MSG_* flags of the last read, as recvmsg(2) gives them; 0 after a write.", NULL},
+    {"errno", message_get_errno, NULL,
+     "The errno of the last write of this message, 0 if there was none.", NULL},
     {"buffers", message_get_buffers, message_set_buffers,
      "The buffers as a tuple; set it from one bytes-like object or an iterable of at most 1024.\n\n"
      "They are held until they are replaced: a bytearray cannot be resized meanwhile. Raises\n"
@@ -445,7 +464,6 @@ static PyType_Slot message_slots[] = {
     IPV4B_SLOT(Py_tp_traverse, message_traverse),
     IPV4B_SLOT(Py_tp_clear, message_clear),
     IPV4B_SLOT(Py_tp_repr, message_repr),
-    {Py_tp_members, message_members},
     {Py_tp_getset, message_getset},
     {Py_tp_methods, message_methods},
     {0, NULL},

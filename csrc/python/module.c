@@ -71,6 +71,10 @@ add_types(PyObject *module, ipv4b_state *s)
         add_type(module, &ipv4b_rawconn_spec, s->dgram_type, &s->rawconn_type) < 0) {
         return -1;
     }
+    s->slab_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ipv4b_slab_spec, NULL);
+    if (s->slab_type == NULL) {
+        return -1;
+    }
     s->queued_error_type = PyStructSequence_NewType(&ipv4b_queued_error_desc);
     return s->queued_error_type == NULL ? -1 : PyModule_AddType(module, s->queued_error_type);
 }
@@ -177,6 +181,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     ipv4b_state *s = PyModule_GetState(module);
 
     Py_VISIT(s->message_type);
+    Py_VISIT(s->slab_type);
     Py_VISIT(s->control_type);
     Py_VISIT(s->header_type);
     Py_VISIT(s->icmpfilter_type);
@@ -200,6 +205,7 @@ module_clear(PyObject *module)
     ipv4b_state *s = PyModule_GetState(module);
 
     Py_CLEAR(s->message_type);
+    Py_CLEAR(s->slab_type);
     Py_CLEAR(s->control_type);
     Py_CLEAR(s->header_type);
     Py_CLEAR(s->icmpfilter_type);

@@ -12,6 +12,7 @@
 /* The traverse and clear functions in module.c list the members in this order. */
 typedef struct {
     PyTypeObject *message_type;
+    PyTypeObject *slab_type;
     PyTypeObject *control_type;
     PyTypeObject *header_type;
     PyTypeObject *icmpfilter_type;
