@@ -4,6 +4,7 @@ Each datagram carries its number and a content that follows from it, so that one
 mixed with another or given twice is seen.
 """
 
+import contextlib
 import errno
 import itertools
 import socket
@@ -22,6 +23,9 @@ HERE = "127.31.41.63"
 THREADS = 40
 IN_FLIGHT = 64
 """Datagrams under way at most, so that the receive buffer holds them all."""
+
+ROUNDS = 1000
+"""How often a thread uses what it has."""
 
 MOST = 300
 ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
@@ -206,3 +210,31 @@ def test_many_close_at_once(conn: PacketConn) -> None:
     for call in readers:
         with pytest.raises(OSError, match="The connection is closed"):
             call.result()
+
+
+def test_threads_have_a_message_each_of_one_slab(capfd: pytest.CaptureFixture[str]) -> None:
+    """What is taken of one and dropped again changes no count that is another's."""
+
+    def use(message: Message, data: bytes) -> None:
+        for _ in range(ROUNDS):
+            assert message.view == data
+            assert message.segments() == [data]
+            assert message.view[1:] == data[1:]
+
+    def drop(some: list[Message]) -> None:
+        while some:
+            with contextlib.suppress(IndexError):
+                some.pop().buffers = ()
+
+    with open_udp() as conn:
+        messages = new_messages(8, 100)
+        datas = [bytes([i]) * 100 for i in range(8)]
+        assert conn.write_all([Message(data, addr=conn.local_addr) for data in datas]) == 8
+        assert conn.read_batch(messages) == 8
+    for call in [Call(use, *each) for each in zip(messages, datas, strict=True)]:
+        call.result()
+    for some in [new_messages(1000, 100, ALL) for _ in range(10)]:
+        for call in [Call(drop, some) for _ in range(8)]:
+            call.result()
+    # CPython prints what it finds wrong when it frees something.
+    assert capfd.readouterr().err == ""
