@@ -10,7 +10,6 @@ import resource
 import socket
 import sys
 import sysconfig
-import sysconfig
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -319,7 +318,7 @@ def test_an_address_is_made_once_for_all_messages_of_a_peer(conn: PacketConn) ->
 
 # Bytes
 
-APART = 136 if sysconfig.get_config_var("Py_GIL_DISABLED") else 0
+APART = 136 if FREE_THREADED else 0
 """Bytes by which a view is larger that shares no counts with others, as it does without the GIL."""
 
 OF_A_MESSAGE = 640 + APART
