@@ -150,16 +150,19 @@ def test_a_link_that_comes_and_goes_all_the_time(
         def flap() -> None:
             try:
                 for _ in range(5):
+                    refused = len(failed)
                     set_link(network, "down", place)
+                    if place == "client":
+                        wait_for(lambda n=refused: len(failed) > n, "a write fails")
                     before = len(found)
                     set_link(network, "up", place)
                     wait_for(lambda n=before: len(found) > n, "something arrives")
             finally:
                 over.set()
 
-        calls = [Call(read_all), Call(flap)]
         taken: list[bytes] = []
         failed: list[bytes] = []
+        calls = [Call(read_all), Call(flap)]
         number = 0
         while not over.is_set():
             messages = numbered(range(number, number + 20), addr)
