@@ -116,6 +116,59 @@ def test_what_was_cut_stays_cut(conn: PacketConn) -> None:
     assert message.truncated
 
 
+def bundle(conn: PacketConn, datas: list[bytes]) -> None:
+    """Datagrams that the kernel delivers in one piece."""
+    conn.set_control_message(ControlFlags.SEGMENT | ControlFlags.TTL)
+    conn.gso = True
+    assert conn.write_all([Message(data, addr=conn.local_addr) for data in datas]) == len(datas)
+
+
+@pytest.mark.parametrize("how", ["gro", "SEGMENT"])
+@pytest.mark.parametrize("room", [200, 400])
+def test_a_bundle_is_taken_apart_where_that_is_asked_for_now(
+    conn: PacketConn, how: str, room: int
+) -> None:
+    datas = [bytes([i]) * 300 for i in range(9)] + [b"short"]
+    bundle(conn, datas)
+    buffer = bytearray(65535)
+    lose(conn, lambda: conn.read_from(buffer))
+    assert conn.pending == 1
+    if how == "gro":
+        conn.gro = True
+    else:
+        conn.set_control_message(ControlFlags.SEGMENT, on=False)
+    assert conn.pending == 10
+    [peeked] = new_messages(1, room)
+    assert conn.read_batch([peeked], socket.MSG_PEEK) == 1
+    assert (peeked.data, conn.pending) == (datas[0][:room], 10)
+    messages = new_messages(4, room, ControlFlags(255))
+    found: list[bytes] = []
+    for pending in (6, 2, 0):
+        n = conn.read_batch(messages, socket.MSG_TRUNC)
+        found += [message.data for message in messages[:n]]
+        assert conn.pending == pending
+        for message in messages[:n]:
+            control = message.control_message()
+            assert (control.ttl, control.segment_size) == (64, 0)
+            assert (message.n, message.truncated) in [(300, room < 300), (5, False)]
+    assert found == [data[:room] for data in datas]
+
+
+def test_what_is_left_of_a_bundle_comes_whole_again(conn: PacketConn) -> None:
+    datas = [bytes([i]) * 300 for i in range(5)]
+    bundle(conn, datas)
+    buffer = bytearray(65535)
+    lose(conn, lambda: conn.read_from(buffer))
+    conn.set_control_message(ControlFlags.SEGMENT, on=False)
+    assert conn.read_from(buffer)[0] == 300
+    conn.set_control_message(ControlFlags.SEGMENT)
+    assert conn.pending == 1
+    [whole] = new_messages(1, 65535, ControlFlags(255))
+    assert conn.read_batch([whole]) == 1
+    assert [bytes(piece) for piece in whole.segments()] == datas[1:]
+    assert conn.pending == 0
+
+
 def test_a_look_takes_nothing_that_could_be_lost(conn: PacketConn) -> None:
     send(conn, SENT[2])
     failed, ((n, _, _), buffer) = until_it_works(read_from(conn, socket.MSG_PEEK))

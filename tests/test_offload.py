@@ -380,6 +380,24 @@ def test_bundles_are_no_longer_asked_for_while_some_wait() -> None:
         assert received == [expect(writer, data) for data in datas[50:]]
 
 
+def test_bundles_come_whole_again_once_the_queue_is_empty() -> None:
+    """However much waits behind it in the socket."""
+    with open_pair(gso=True) as (reader, writer):
+        datas = [compose(i, 100) for i in range(150)]
+        reader.set_control_message(ControlFlags.SEGMENT)
+        reader.set_control_message(ControlFlags.SEGMENT, on=False)
+        for run in (datas[:50], datas[50:100], datas[100:]):
+            writer.write_batch([Message(data, None, reader.local_addr) for data in run])
+        assert len(take(reader, new_messages(1, 100))) == 1
+        assert reader.pending == 49
+        reader.set_control_message(ControlFlags.SEGMENT)
+        into = new_messages(64, 65535, ControlFlags(255))
+        assert reader.read_batch(into) == 49
+        assert [message.data for message in into[:49]] == datas[1:50]
+        assert reader.read_batch(into) == 2
+        assert [message.segments() for message in into[:2]] == [datas[50:100], datas[100:]]
+
+
 def test_gro_is_switched_on_while_a_read_waits() -> None:
     with open_pair(gso=True) as (reader, writer):
         into = new_messages(64, 100, ALL)

@@ -207,8 +207,13 @@ def test_objects_outlive_the_module_that_they_are_from() -> None:
     FREE_THREADED and sys.version_info < (3, 14),
     reason="without a GIL Python 3.13 never frees modules once there was a second thread",
 )
-def test_a_module_object_is_freed() -> None:
-    dead = weakref.ref(load_again())
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_module_object_is_freed(keeps: bool) -> None:
+    module = load_again()
+    if keeps:
+        module.own = module.new_messages(2, 100)
+    dead = weakref.ref(module)
+    del module
     gc.collect()
     assert dead() is None
 

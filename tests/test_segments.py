@@ -276,3 +276,33 @@ def test_what_the_kernel_does_not_cut_up(
         writer.write_batch(messages[1:])
     assert caught.value.errno == messages[1].errno == code
     assert (writer.gso, writer.gso_error) == (gso, None)
+
+
+def test_a_closed_connection_says_so_and_stays_as_it_was(conn: PacketConn) -> None:
+    conn.set_control_message(SEGMENT)
+    conn.close()
+    with pytest.raises(OSError, match="The connection is closed: 'set_control_message") as caught:
+        conn.set_control_message(SEGMENT, on=False)
+    assert caught.value.errno == errno.EBADF
+    assert conn.control_flags == SEGMENT
+
+
+class Turning(socket.socket):
+    """Runs something when it is asked for its number."""
+
+    def then(self) -> None:
+        """Nothing yet."""
+
+    def fileno(self) -> int:
+        then, self.then = self.then, lambda: None
+        then()
+        return super().fileno()
+
+
+def test_what_fileno_changes_is_not_undone() -> None:
+    with Turning(socket.AF_INET, socket.SOCK_DGRAM) as sock, PacketConn(sock) as conn:
+        conn.set_control_message(ControlFlags.TTL)
+        sock.then = lambda: conn.set_control_message(SEGMENT)
+        conn.set_control_message(ControlFlags.TTL, on=False)
+        assert conn.control_flags == SEGMENT
+        assert sock.getsockopt(socket.IPPROTO_UDP, UDP_GRO) == 1

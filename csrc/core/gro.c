@@ -71,10 +71,9 @@ ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size)
     return segment_size == 0 || left < segment_size ? left : segment_size;
 }
 
-/* The segment size that came with a buffer; 0 for a datagram that came alone. Only that item is
- * looked at: one behind it may have been cut for lack of room. */
-static size_t
-segment_size_of(const ipv4b_slot *slot)
+/* Only that item is looked at: one behind it may have been cut for lack of room. */
+size_t
+ipv4b_gro_segment_size(const ipv4b_slot *slot)
 {
     ipv4b_cmsg_iter it = {.buf = slot->msg_hdr.msg_control,
                           .len = (size_t)slot->msg_hdr.msg_controllen};
@@ -96,7 +95,7 @@ select_buffer(ipv4b_gro *q, size_t index)
     q->offset = 0;
     if (index < q->count) {
         const struct msghdr *h = &q->slots[index].msg_hdr;
-        size_t size = segment_size_of(&q->slots[index]);
+        size_t size = ipv4b_gro_segment_size(&q->slots[index]);
         size_t control_len = (size_t)h->msg_controllen;
 
         q->source = (source){
@@ -300,7 +299,8 @@ ipv4b_gro_pending(ipv4b_gro *q)
     (void)pthread_mutex_lock(&q->lock);
     for (size_t i = q->current; i < q->count; i++) {
         size_t total = q->slots[i].msg_len - (i == q->current ? q->offset : 0);
-        size_t size = i == q->current ? q->source.segment_size : segment_size_of(&q->slots[i]);
+        size_t size =
+            i == q->current ? q->source.segment_size : ipv4b_gro_segment_size(&q->slots[i]);
 
         pending += size == 0 || total == 0 ? 1 : (total + size - 1) / size;
     }

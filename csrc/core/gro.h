@@ -32,6 +32,10 @@ int ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags,
 /* In the child of a fork: makes the queue usable again, and empty. */
 void ipv4b_gro_after_fork(ipv4b_gro *q);
 
+/* The segment size that came with what was received into a slot; 0 for a datagram that came
+ * alone. */
+size_t ipv4b_gro_segment_size(const ipv4b_slot *slot);
+
 /* How many bytes of a coalesced datagram of `total` bytes belong to the datagram that starts at
  * `offset`. */
 size_t ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size);

@@ -2,15 +2,18 @@
 #include "held.h"
 
 #include "cmsg.h"
+#include "gro.h"
 #include "scatter.h"
 
 enum { CONTROL_MAX = 512 /* more than any item that the kernel gives, all together */ };
 
 struct ipv4b_held {
     ipv4b_held *next;
-    size_t size;  /* of the room */
-    size_t len;   /* bytes that are here */
-    size_t total; /* what the kernel said: with MSG_TRUNC more than are here */
+    size_t size;         /* of the room */
+    size_t len;          /* bytes that are here */
+    size_t total;        /* what the kernel said: with MSG_TRUNC more than are here */
+    size_t offset;       /* bytes that were given already, of a bundle */
+    size_t segment_size; /* of a bundle, or 0 */
     int flags;
     socklen_t name_len;
     struct sockaddr_in name;
@@ -68,6 +71,8 @@ ipv4b_held_append(ipv4b_held_list *list, ipv4b_held *held, const ipv4b_slot *fro
     held->next = NULL;
     held->total = from->msg_len;
     held->len = gather(held->bytes, held->total < held->size ? held->total : held->size, h);
+    held->offset = 0;
+    held->segment_size = ipv4b_gro_segment_size(from);
     held->flags = h->msg_flags;
     held->name_len = h->msg_namelen;
     if (h->msg_namelen == sizeof held->name) {
@@ -87,23 +92,39 @@ ipv4b_held_append(ipv4b_held_list *list, ipv4b_held *held, const ipv4b_slot *fro
     list->count++;
 }
 
+/* Bytes of what comes next. */
+static size_t
+next_len(const ipv4b_held *held, bool apart)
+{
+    return ipv4b_gro_segment(held->len, held->offset, apart ? held->segment_size : 0);
+}
+
 static void
-deliver(const ipv4b_held *from, ipv4b_slot *to, int flags)
+deliver(const ipv4b_held *from, ipv4b_slot *to, int flags, bool apart)
 {
     struct msghdr *h = &to->msg_hdr;
-    size_t fitted = ipv4b_scatter(h, from->bytes, from->len);
+    size_t len = next_len(from, apart);
+    size_t fitted = ipv4b_scatter(h, from->bytes + from->offset, len);
+    /* What did not fit into the room was at the end. */
+    bool last = from->offset + len == from->len;
     bool cut = false;
 
-    h->msg_controllen = from->control_len == 0
-                            ? 0
-                            : ipv4b_cmsg_deliver(h->msg_control, (size_t)h->msg_controllen,
-                                                 from->control, from->control_len, -1, -1, &cut);
-    h->msg_flags = from->flags | (fitted < from->len ? MSG_TRUNC : 0) | (cut ? MSG_CTRUNC : 0);
+    h->msg_controllen =
+        from->control_len == 0
+            ? 0
+            : ipv4b_cmsg_deliver(h->msg_control, (size_t)h->msg_controllen, from->control,
+                                 from->control_len, apart ? IPPROTO_UDP : -1,
+                                 apart ? IPV4B_UDP_GRO : -1, &cut);
+    h->msg_flags = (last ? from->flags : from->flags & ~MSG_TRUNC) |
+                   (fitted < len ? MSG_TRUNC : 0) | (cut ? MSG_CTRUNC : 0);
     if (h->msg_name != NULL && from->name_len == sizeof from->name) {
         memcpy(h->msg_name, &from->name, sizeof from->name);
     }
     h->msg_namelen = from->name_len;
-    to->msg_len = (unsigned int)(flags & MSG_TRUNC ? from->total : fitted);
+    if (flags & MSG_TRUNC) {
+        fitted = last ? from->total - from->offset : len;
+    }
+    to->msg_len = (unsigned int)fitted;
 }
 
 static void
@@ -117,17 +138,38 @@ drop_first(ipv4b_held_list *list)
 }
 
 size_t
-ipv4b_held_take(ipv4b_held_list *list, ipv4b_slot *slots, size_t n, int flags)
+ipv4b_held_take(ipv4b_held_list *list, ipv4b_slot *slots, size_t n, int flags, bool apart)
 {
     size_t done = 0;
 
     while (done < n && list->first != NULL) {
-        deliver(list->first, &slots[done++], flags);
-        if (!(flags & MSG_PEEK)) {
+        ipv4b_held *held = list->first;
+
+        deliver(held, &slots[done++], flags, apart);
+        if (flags & MSG_PEEK) {
+            continue;
+        }
+        held->offset += next_len(held, apart);
+        if (held->offset == held->len) {
             drop_first(list);
         }
     }
     return done;
+}
+
+size_t
+ipv4b_held_pending(const ipv4b_held_list *list, bool apart)
+{
+    size_t pending = 0;
+
+    for (const ipv4b_held *held = list->first; held != NULL; held = held->next) {
+        size_t left = held->len - held->offset;
+
+        pending += apart && held->segment_size != 0 && left != 0
+                       ? (left + held->segment_size - 1) / held->segment_size
+                       : 1;
+    }
+    return pending;
 }
 
 void

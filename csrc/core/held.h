@@ -28,8 +28,12 @@ bool ipv4b_held_fits(const ipv4b_held *held, size_t size);
 void ipv4b_held_append(ipv4b_held_list *list, ipv4b_held *held, const ipv4b_slot *from);
 
 /* Fills slots from the list, as a receive with these flags would; returns how many were filled. With
- * MSG_PEEK in flags the oldest fills every slot and stays, as with recvmmsg. */
-size_t ipv4b_held_take(ipv4b_held_list *list, ipv4b_slot *slots, size_t n, int flags);
+ * MSG_PEEK in flags the oldest fills every slot and stays, as with recvmmsg. With `apart` each
+ * datagram of a bundle (gro.h) is one of its own. */
+size_t ipv4b_held_take(ipv4b_held_list *list, ipv4b_slot *slots, size_t n, int flags, bool apart);
+
+/* How many that would fill. */
+size_t ipv4b_held_pending(const ipv4b_held_list *list, bool apart);
 
 void ipv4b_held_clear(ipv4b_held_list *list);
 

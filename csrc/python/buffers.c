@@ -171,8 +171,8 @@ view_apart(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
     const Py_buffer *all = PyMemoryView_GET_BUFFER(whole);
     Py_ssize_t at = (char *)info->buf - (char *)all->buf;
 
-    if (PyBuffer_IsContiguous(info, 'C') && info->readonly == all->readonly && at >= 0 &&
-        at + info->len <= all->len) {
+    if (PyBuffer_IsContiguous(info, 'C') && PyBuffer_IsContiguous(all, 'C') &&
+        info->readonly == all->readonly && at >= 0 && at + info->len <= all->len) {
         view = slice(whole, at + start, at + stop);
     }
     Py_DECREF(whole);

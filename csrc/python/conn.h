@@ -11,6 +11,7 @@
 
 #include "state.h"
 
+#include "ancillary.h"
 #include "gro.h"
 #include "gso.h"
 #include "held.h"
@@ -74,11 +75,19 @@ typedef struct ipv4b_io {
     ipv4b_slot *slots; /* of a read: what it fills */
     size_t n;
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
+    bool drain;       /* likewise: what is in the queue is all that it gives */
     int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
     int late;  /* result of a read: as in ipv4b_mmsg_recv */
     unsigned int forks; /* the connection's, when it counted the call */
     bool wait_failed;   /* result: the error is the wait's, and no message's */
 } ipv4b_io;
+
+/* Whether bundles are taken apart; with gro off again, who has asked for them gets them whole. */
+static inline bool
+ipv4b_conn_takes_apart(const ipv4b_conn_object *self)
+{
+    return self->gro || (self->coalescing && !(self->control_flags & IPV4B_CM_SEGMENT));
+}
 
 /* The attempt of reads, from the queue or the socket. */
 int ipv4b_io_recv(int fd, ipv4b_io *io);

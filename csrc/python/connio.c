@@ -295,26 +295,23 @@ is_data_read(const ipv4b_io *io)
     return io->direction == IPV4B_READ && !(io->flags & IPV4B_MSG_ERRQUEUE);
 }
 
-/* The queue that a read has to go through, if any. */
-static ipv4b_gro *
-conn_queue(const ipv4b_conn_object *self, const ipv4b_io *io)
+/* Chooses where a read takes from: the queue, if it has to go through that. */
+static void
+conn_choose_queue(const ipv4b_conn_object *self, ipv4b_io *io)
 {
-    if (self->queue == NULL || !is_data_read(io)) {
-        return NULL;
+    io->queue = is_data_read(io) ? self->queue : NULL;
+    io->drain = io->queue != NULL && !ipv4b_conn_takes_apart(self);
+    if (io->drain && ipv4b_gro_pending(io->queue) == 0) {
+        io->queue = NULL;
+        io->drain = false;
     }
-    /* With gro off again, who has asked for bundles gets them whole. */
-    if (!self->gro && (!self->coalescing || (self->control_flags & IPV4B_CM_SEGMENT)) &&
-        ipv4b_gro_pending(self->queue) == 0) {
-        return NULL;
-    }
-    return self->queue;
 }
 
 int
 ipv4b_io_recv(int fd, ipv4b_io *io)
 {
     return io->queue != NULL
-               ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags, true, &io->late)
+               ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags, !io->drain, &io->late)
                : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->late);
 }
 
@@ -329,7 +326,7 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     if (ipv4b_hold_waits(self, io)) {
         return ipv4b_hold_recall(self, io);
     }
-    io->queue = conn_queue(self, io);
+    conn_choose_queue(self, io);
     plain = io->queue == NULL && is_data_read(io);
     self->plain_reads += plain;
     Py_BEGIN_ALLOW_THREADS
@@ -381,6 +378,9 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
                 return -1;
             }
             continue;
+        }
+        if (r == -EAGAIN && io->drain) {
+            continue; /* another thread has emptied the queue: the socket is next */
         }
         io->error = -r;
         if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {

@@ -102,9 +102,10 @@ static PyGetSetDef dgram_getset[] = {
      "OSError on a socket that is not UDP's.",
      NULL},
     {"pending", ipv4b_pending_get, NULL,
-     "How many datagrams were taken from the socket that no call has given yet: those that gro "
-     "has\n"
-     "taken with others, and those of calls that ended with MemoryError.\n\n"
+     "How many datagrams were taken from the socket that no call has given yet: those of bundles\n"
+     "that are taken apart (gro, or SEGMENT that is off again), and those of calls that ended "
+     "with\n"
+     "MemoryError.\n\n"
      "select() and poll() do not see them, and close() drops them.",
      NULL},
     {"recv_errors", ipv4b_recv_errors_get, ipv4b_recv_errors_set,

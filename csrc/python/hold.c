@@ -42,7 +42,8 @@ ipv4b_hold_recall(ipv4b_conn_object *self, const ipv4b_io *io)
 {
     size_t n = io->n < INT_MAX ? io->n : INT_MAX;
 
-    return (int)ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags);
+    return (int)ipv4b_held_take(list_of(self, io->flags), io->slots, n, io->flags,
+                                ipv4b_conn_takes_apart(self));
 }
 
 void

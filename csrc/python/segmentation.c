@@ -14,16 +14,12 @@
  * and coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
  * NotImplementedError or OSError, and control_flags saying what is on. */
 static int
-request_control(ipv4b_conn_object *self, const char *operation, unsigned int flags,
+request_control(ipv4b_conn_object *self, const char *operation, int fd, unsigned int flags,
                 unsigned int changed, bool gro)
 {
     unsigned int coalesce = gro ? IPV4B_CM_SEGMENT : 0;
-    int fd = ipv4b_conn_fileno(self, operation);
     int r;
 
-    if (fd < 0) {
-        return -1;
-    }
     r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
     IPV4B_STORE_RELAXED(self->control_flags,
                         r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags);
@@ -52,8 +48,13 @@ gro_make_queue(ipv4b_conn_object *self)
 int
 ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
 {
+    static const char operation[] = "set_control_message";
+    int fd = ipv4b_conn_fileno(self, operation); /* may run Python code: before anything is read */
     unsigned int had = self->control_flags;
 
+    if (fd < 0) {
+        return -1;
+    }
     /* What waits in the socket may have been bundled before: without the option nobody could take
      * it apart. */
     if (!on && (had & flags & IPV4B_CM_SEGMENT)) {
@@ -62,7 +63,7 @@ ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
         }
         self->coalescing = true;
     }
-    return request_control(self, "set_control_message", on ? had | flags : had & ~flags, flags,
+    return request_control(self, operation, fd, on ? had | flags : had & ~flags, flags,
                            self->coalescing);
 }
 
@@ -159,7 +160,7 @@ int
 ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on, r;
+    int on, r, fd;
 
     if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0) {
         return -1;
@@ -172,9 +173,8 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     }
     r = gro_wait_for_plain_reads(self);
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (r == 0) {
-        r = request_control(self, "gro", self->control_flags, IPV4B_CM_SEGMENT, true);
-    }
+    fd = r < 0 ? -1 : ipv4b_conn_fileno(self, "gro");
+    r = fd < 0 ? -1 : request_control(self, "gro", fd, self->control_flags, IPV4B_CM_SEGMENT, true);
     if (r == 0) {
         self->coalescing = true;
     }
@@ -193,7 +193,8 @@ ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     ipv4b_conn_check_fork(self);
-    pending = self->held[0].count + (self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
+    pending = ipv4b_held_pending(&self->held[0], ipv4b_conn_takes_apart(self)) +
+              (self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
     Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(pending);
 }

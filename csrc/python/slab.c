@@ -20,7 +20,7 @@ typedef struct {
 static PyObject *
 slab_new(ipv4b_state *state, Py_ssize_t size)
 {
-    slab_object *slab = PyObject_New(slab_object, state->slab_type);
+    slab_object *slab = PyObject_GC_New(slab_object, state->slab_type);
 
     if (slab == NULL) {
         return NULL;
@@ -33,6 +33,7 @@ slab_new(ipv4b_state *state, Py_ssize_t size)
     }
     slab->start = (char *)slab->block + -(uintptr_t)slab->block % SLAB_ALIGNMENT;
     slab->size = size;
+    PyObject_GC_Track(slab);
     return (PyObject *)slab;
 }
 
@@ -41,9 +42,17 @@ slab_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
+    PyObject_GC_UnTrack(self);
     PyMem_Free(((slab_object *)self)->block);
-    PyObject_Free(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+static int
+slab_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
 }
 
 static int
@@ -57,6 +66,7 @@ slab_get_buffer(PyObject *self, Py_buffer *view, int flags)
 static PyType_Slot slab_slots[] = {
     {Py_tp_doc, (void *)"The memory of many messages: see new_messages."},
     IPV4B_SLOT(Py_tp_dealloc, slab_dealloc),
+    IPV4B_SLOT(Py_tp_traverse, slab_traverse),
     IPV4B_SLOT(Py_bf_getbuffer, slab_get_buffer),
     {0, NULL},
 };
@@ -64,7 +74,8 @@ static PyType_Slot slab_slots[] = {
 PyType_Spec ipv4b_slab_spec = {
     .name = "ipv4batch._ipv4batch.Slab",
     .basicsize = sizeof(slab_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
     .slots = slab_slots,
 };
 

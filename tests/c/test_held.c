@@ -66,7 +66,7 @@ test_in_order_and_whole(void)
         prepare(&to[i], 10, 10, sizeof to[i].control);
         slots[i] = to[i].slot;
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0), 2);
+    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0, false), 2);
     CHECK_INT(list.count, 0);
     CHECK(list.first == NULL);
     CHECK(memcmp(to[0].bytes[0], "first data", 10) == 0 && memcmp(to[0].bytes[1], "gram!", 6) == 0);
@@ -78,7 +78,7 @@ test_in_order_and_whole(void)
         CHECK_INT(ntohs(to[i].name.sin_port), i + 1);
         CHECK_INT(slots[i].msg_hdr.msg_controllen, CMSG_SPACE(sizeof(int)));
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0), 0);
+    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0, false), 0);
 }
 
 static void
@@ -88,12 +88,12 @@ test_cut(void)
 
     keep("fifteen of many", 500, 3, 65535);
     prepare(&to, 4, 4, 8);
-    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, MSG_PEEK | MSG_TRUNC), 1);
+    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, MSG_PEEK | MSG_TRUNC, false), 1);
     CHECK_INT(to.slot.msg_len, 500);
     CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
     CHECK_INT(list.count, 1);
     prepare(&to, 10, 10, 0);
-    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, 0), 1);
+    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, 0, false), 1);
     CHECK_INT(to.slot.msg_len, 15);
     CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
     CHECK_INT(list.count, 0);
@@ -111,7 +111,7 @@ test_peek_fills_every_slot(void)
         prepare(&to[i], 10, 10, 0);
         slots[i] = to[i].slot;
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 2, MSG_PEEK), 2);
+    CHECK_INT(ipv4b_held_take(&list, slots, 2, MSG_PEEK, false), 2);
     CHECK_INT(ntohs(to[0].name.sin_port), 1);
     CHECK_INT(ntohs(to[1].name.sin_port), 1);
     CHECK_INT(list.count, 2);
