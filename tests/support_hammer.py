@@ -11,17 +11,15 @@ import contextlib
 import errno
 import inspect
 import itertools
-import os
 import random
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
 from typing import TypeVar
 
 from support_hammer_values import Values
-from support_net import LIMIT, LOOPBACK, Call, open_raw, udp_socket
+from support_net import LIMIT, LOOPBACK, Call, open_raw, own_host, udp_socket
 
 from ipv4batch import (
     ControlFlags,
@@ -36,7 +34,7 @@ from ipv4batch import (
 C = TypeVar("C", PacketConn, RawConn)
 
 RAW_PROTOCOL = 253  # for experiments (RFC 3692)
-RAW_HOST = str(IPv4Address(0x7F400000 + os.getpid()))
+RAW_HOST = own_host(17)
 """An address of this process alone: raw sockets get all that is sent to theirs."""
 
 MOST = 1200

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import math
 import os
 import pathlib
@@ -39,11 +40,23 @@ def open_udp(host: str = LOOPBACK, timeout: float | None = LIMIT) -> ipv4batch.P
     return ipv4batch.PacketConn(udp_socket(host, timeout))
 
 
+def own_host(number: int) -> str:
+    """An address of 127.0.0.0/8 for this process, one of 30: raw sockets get all that is sent to
+    theirs, from another run of the suite too.
+    """
+    return str(ipaddress.IPv4Address("127.128.0.0") + os.getpid() % 2**18 * 32 + number)
+
+
 def open_raw(protocol: int, host: str = LOOPBACK) -> socket.socket:
     """A raw socket with a time limit, bound to `host`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
-    sock.settimeout(LIMIT)
+    sock.setblocking(False)
     sock.bind((host, 0))
+    # Until it was bound it got what was sent to anybody.
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(1)
+    sock.settimeout(LIMIT)
     return sock
 
 

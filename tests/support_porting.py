@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from support_net import LIMIT, open_raw
+from support_net import LIMIT, open_raw, own_host
 
 import ipv4batch
 from ipv4batch import (
@@ -94,7 +94,7 @@ def resolve(path: str) -> Any:
 
 PROTOCOL = 254  # for experiments (RFC 3692)
 GROUP = "239.41.59.26"
-HOSTS = ("127.41.59.1", "127.41.59.2")
+HOSTS = (own_host(19), own_host(20))
 ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
 # From the headers of Linux; socket has the first from Python 3.12 on.
 IP_PKTINFO, IP_MULTICAST_ALL, IP_HDRINCL, SOL_RAW, ICMP_FILTER = 8, 49, 3, 255, 1

@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from support_net import LIMIT, open_raw
+from support_net import LIMIT, open_raw, own_host
 
 from ipv4batch import Header, Message, PacketConn, RawConn
 
@@ -128,7 +128,7 @@ def test_wide_fields_keep_all_their_bits(conn: PacketConn) -> None:
 def test_a_raw_socket_shows_its_filter_the_ipv4_header(needs_raw: None) -> None:
     """As tcpdump -ddd -y RAW prints 'ip[1] = 8': the type of service is the second byte."""
     text = "4\n48 0 0 1\n21 0 1 8\n6 0 0 262144\n6 0 0 0\n"
-    here = "127.31.41.62"
+    here = own_host(4)
     with PacketConn(open_raw(253, here)) as reader, RawConn(open_raw(253, here)) as writer:
         for conn in (reader, writer):
             conn.set_bpf(text)

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from support_net import LIMIT, Call, open_raw, open_udp
+from support_net import LIMIT, Call, open_raw, open_udp, own_host
 
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
 
 GRE = 47
-HERE = "127.31.41.63"
+HERE = own_host(5)
 THREADS = 40
 IN_FLIGHT = 64
 """Datagrams under way at most, so that the receive buffer holds them all."""

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support_net import LIMIT, Wrapped, open_raw, raises, udp_socket
+from support_net import LIMIT, Wrapped, open_raw, own_host, raises, udp_socket
 
 from ipv4batch import Conn, PacketConn, RawConn
 
-HERE = "127.31.41.67"
+HERE = own_host(9)
 PROTOCOL = 253  # for experiments (RFC 3692)
 
 Make = Callable[[], Any]

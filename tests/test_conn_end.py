@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support_net import LIMIT, Call, Wrapped, open_raw, raises, udp_socket
+from support_net import LIMIT, Call, Wrapped, open_raw, own_host, raises, udp_socket
 
 from ipv4batch import Conn, ControlFlags, Header, ICMPFilter, Message, PacketConn, RawConn
 
-HERE = "127.31.41.68"
+HERE = own_host(10)
 PROTOCOL = 253  # for experiments (RFC 3692)
 
 

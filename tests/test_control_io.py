@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from support_net import open_raw, open_udp
+from support_net import open_raw, open_udp, own_host
 
 from ipv4batch import (
     ControlFlags,
@@ -20,7 +20,7 @@ from ipv4batch import (
     new_messages,
 )
 
-HERE = "127.31.41.72"
+HERE = own_host(14)
 """The packets of other tests go to other addresses."""
 
 PROTOCOL = 253  # for experiments (RFC 3692)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_net import open_raw, raw_pair
+from support_net import open_raw, own_host, raw_pair
 
 from ipv4batch import ControlFlags, ControlMessage, Header, Message, PacketConn, RawConn
 
 PROTOCOL = 253  # for experiments (RFC 3692)
-HERE = "127.31.41.59"
+HERE, OTHER = own_host(1), own_host(2)
 """The packets of other tests go to other addresses."""
 
 ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
@@ -205,15 +205,15 @@ def test_control_messages_arrive_when_they_are_asked_for(raw: RawConn) -> None:
 
 def test_the_control_messages_destination_is_where_a_packet_goes(raw: RawConn) -> None:
     """The kernel asks its routes for that address, and the header keeps its own."""
-    sent = header(dst="127.31.41.60")
+    sent = header(dst=OTHER)
     before = sent.marshal()
-    with RawConn(open_raw(PROTOCOL, "127.31.41.60")) as other:
+    with RawConn(open_raw(PROTOCOL, OTHER)) as other:
         raw.write_to(sent, b"x", ControlMessage(dst=HERE))
         arrived, payload, _ = other.read_from(bytearray(100))
-    assert (arrived.dst, payload) == ("127.31.41.60", b"x")
+    assert (arrived.dst, payload) == (OTHER, b"x")
     assert sent.marshal() == before
     # Broadcast takes SO_BROADCAST: it is the address that the kernel looked at.
-    with pytest.raises(PermissionError, match="'write ip4:253 127.31.41.59'"):
+    with pytest.raises(PermissionError, match=f"'write ip4:253 {HERE}'"):
         raw.write_to(header(), b"x", ControlMessage(dst="127.255.255.255"))
 
 
@@ -267,9 +267,9 @@ def test_wrong_arguments_of_a_read(
 
 
 def test_errors_tell_where(raw: RawConn) -> None:
-    with pytest.raises(BlockingIOError, match="'read ip4:253 127.31.41.59'"):
+    with pytest.raises(BlockingIOError, match=f"'read ip4:253 {HERE}'"):
         raw.read_from(bytearray(1), socket.MSG_DONTWAIT)
-    with pytest.raises(OSError, match="'write ip4:253 127.31.41.59'") as caught:
+    with pytest.raises(OSError, match=f"'write ip4:253 {HERE}'") as caught:
         raw.write_to(header(), bytes(65600))
     assert caught.value.errno == errno.EMSGSIZE
     raw.close()

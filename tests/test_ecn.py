@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from support_net import open_udp, raw_pair
+from support_net import open_udp, own_host, raw_pair
 from support_router import SERVER, routed
 
 from ipv4batch import (
@@ -162,9 +162,9 @@ def test_a_reply_does_not_carry_the_mark_back(loopback: Pair) -> None:
 
 
 def test_a_raw_packet_has_the_mark_in_its_header(needs_raw: None) -> None:
-    with raw_pair(GRE, "127.31.41.59") as (reader, writer):
+    with raw_pair(GRE, own_host(1)) as (reader, writer):
         for mark in ECN:
-            header = Header(ttl=9, protocol=GRE, dst="127.31.41.59", tos=EXPEDITED << 2 | mark)
+            header = Header(ttl=9, protocol=GRE, dst=own_host(1), tos=EXPEDITED << 2 | mark)
             writer.write_to(header, b"payload")
             (message,) = new_messages(1)
             reader.read_batch([message])

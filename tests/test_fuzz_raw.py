@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 from support_model import run, time_limit
-from support_net import open_raw
+from support_net import open_raw, own_host
 from test_offload_model import shred
 
 from ipv4batch import (
@@ -28,7 +28,7 @@ from ipv4batch import (
 )
 
 PROTOCOL = 253  # for experiments (RFC 3692)
-HERE = "127.31.41.61"
+HERE = own_host(3)
 """The packets of other tests go to other addresses."""
 
 LONGEST = 1500

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support_net import Call, assert_closed, open_raw, send, wait_for
+from support_net import Call, assert_closed, open_raw, own_host, send, wait_for
 from support_nomemory import FAILED, make, short_collections
 
 from ipv4batch import (
@@ -181,7 +181,7 @@ def test_a_look_takes_nothing_that_could_be_lost(conn: PacketConn) -> None:
 @pytest.mark.parametrize("room", [4, 400])
 def test_packets_of_raw_sockets(needs_raw: None, options: bytes, room: int) -> None:
     """With or without header, whole or cut: as if no memory had been short."""
-    here = "127.83.5.1"
+    here = own_host(15)
     head = Header(ttl=9, protocol=PROTOCOL, id=7, src=here, dst=here, options=options)
     with PacketConn(open_raw(PROTOCOL, here)) as conn, RawConn(open_raw(PROTOCOL, here)) as raw:
         for data in SENT:

@@ -2,8 +2,6 @@
 
 import copy
 import errno
-import ipaddress
-import os
 import pickle
 import re
 import socket
@@ -12,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_net import open_raw, open_udp
+from support_net import open_raw, open_udp, own_host
 
 from ipv4batch import ICMPFilter, ICMPType, PacketConn, RawConn, checksum
 
-HERE = str(ipaddress.IPv4Address("127.64.0.1") + os.getpid())
+HERE = own_host(18)
 """An address of this process: a raw socket hears all ICMP messages to its own, from anybody."""
 
 TYPES = range(32)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_net import raw_pair
+from support_net import own_host, raw_pair
 from support_router import CLIENT, NEAR, SERVER, Network, routed
 
 from ipv4batch import (
@@ -189,7 +189,7 @@ def test_a_protocol_that_nobody_takes(needs_raw: None) -> None:
     expected = from_network(
         errno.ENOPROTOOPT, (UNREACHABLE, PROTOCOL), "127.0.0.1", addr, b"eight or more"
     )
-    with raw_pair(UNLIKELY, "127.1.2.3") as (conn, _):
+    with raw_pair(UNLIKELY, own_host(16)) as (conn, _):
         conn.recv_errors = True
         for _ in range(2):
             assert conn.write_to(b"eight or more", addr) == 13
@@ -197,8 +197,8 @@ def test_a_protocol_that_nobody_takes(needs_raw: None) -> None:
 
 
 def test_a_raw_connection_is_given_its_header_back(needs_raw: None) -> None:
-    header = Header(ttl=9, id=77, protocol=UNLIKELY, src="127.1.2.3", dst="127.0.0.1")
-    with raw_pair(UNLIKELY, "127.1.2.3") as (_, conn):
+    header = Header(ttl=9, id=77, protocol=UNLIKELY, src=own_host(16), dst="127.0.0.1")
+    with raw_pair(UNLIKELY, own_host(16)) as (_, conn):
         conn.recv_errors = True
         for _ in range(2):
             assert conn.write_to(header, b"eight or more") == 13

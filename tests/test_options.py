@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support_net import LIMIT, open_raw, open_udp
+from support_net import LIMIT, open_raw, open_udp, own_host
 
 from ipv4batch import Conn, ControlFlags, ControlMessage, PacketConn, RawConn
 
-HERE = "127.31.41.64"
+HERE = own_host(6)
 GOS = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
 
 # From linux/in.h; socket has them from Python 3.12 and 3.14 on.

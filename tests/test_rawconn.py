@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP
-from support_net import open_raw
+from support_net import open_raw, own_host
 
 from ipv4batch import (
     ControlFlags,
@@ -22,10 +22,10 @@ from ipv4batch import (
     new_messages,
 )
 
-HERE = "127.31.41.70"
+HERE = own_host(12)
 """The packets of other tests go to other addresses."""
 
-ELSEWHERE = "127.31.41.71"
+ELSEWHERE = own_host(13)
 EXPERIMENT = 253  # for experiments (RFC 3692)
 OPTIONS = [b"", b"\x01\x01\x01\x00", b"\x94\x04\x00\x00", b"\x01" * 39 + b"\x00"]
 
