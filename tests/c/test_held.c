@@ -28,29 +28,36 @@ prepare(place *p, size_t first, size_t second, size_t control)
     p->slot.msg_hdr.msg_controllen = control;
 }
 
-/* Keeps a datagram of `len` bytes, of which there are at most 15, from a port. */
+/* Keeps a datagram of `len` bytes, of which there are at most 15, from a port, with a control
+ * item. */
 static void
-keep(const char *data, unsigned int len, uint16_t port, size_t room)
+keep_with(const char *data, unsigned int len, uint16_t port, size_t room, int level, int type,
+          int value)
 {
     ipv4b_held *held = ipv4b_held_new(room);
     struct cmsghdr *item;
-    int ttl = 64;
     place from;
 
     CHECK(held != NULL);
     CHECK(ipv4b_held_fits(held, room) && !ipv4b_held_fits(held, room + 1));
-    prepare(&from, 10, 5, CMSG_SPACE(sizeof ttl));
+    prepare(&from, 10, 5, CMSG_SPACE(sizeof value));
     memcpy(from.bytes[0], data, 10);
     memcpy(from.bytes[1], data + 10, 5);
     from.name = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
     item = CMSG_FIRSTHDR(&from.slot.msg_hdr);
-    item->cmsg_level = IPPROTO_IP;
-    item->cmsg_type = IP_TTL;
-    item->cmsg_len = CMSG_LEN(sizeof ttl);
-    memcpy(CMSG_DATA(item), &ttl, sizeof ttl);
+    item->cmsg_level = level;
+    item->cmsg_type = type;
+    item->cmsg_len = CMSG_LEN(sizeof value);
+    memcpy(CMSG_DATA(item), &value, sizeof value);
     from.slot.msg_len = len;
     from.slot.msg_hdr.msg_flags = len > 15 ? MSG_TRUNC : 0;
     ipv4b_held_append(&list, held, &from.slot);
+}
+
+static void
+keep(const char *data, unsigned int len, uint16_t port, size_t room)
+{
+    keep_with(data, len, port, room, IPPROTO_IP, IP_TTL, 64);
 }
 
 static void
@@ -120,6 +127,62 @@ test_peek_fills_every_slot(void)
     CHECK(list.first == NULL);
 }
 
+/* A bundle of datagrams of 6 bytes, of which the kernel had more than there was room for. */
+static void
+test_a_bundle_is_taken_apart(void)
+{
+    static const char *const datas[] = {"aaaaaa", "bbbbbb", "ccc"};
+    place to[2];
+    ipv4b_slot slots[2];
+
+    keep_with("aaaaaabbbbbbccc", 40, 1, 15, IPPROTO_UDP, IPV4B_UDP_GRO, 6);
+    keep("second datagram", 15, 2, 15);
+    CHECK_INT(ipv4b_held_pending(&list, false), 2);
+    CHECK_INT(ipv4b_held_pending(&list, true), 4);
+    for (int i = 0; i < 3; i++) {
+        bool last = i == 2;
+
+        /* A look at it first. */
+        prepare(&to[0], 4, 4, 0);
+        CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, MSG_PEEK, true), 1);
+        CHECK_INT(to[0].slot.msg_len, last ? 3 : 6);
+        CHECK(memcmp(to[0].bytes[0], datas[i], last ? 3 : 4) == 0);
+        prepare(&to[0], 5, 0, sizeof to[0].control);
+        CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, MSG_TRUNC, true), 1);
+        CHECK_INT(to[0].slot.msg_len, last ? 28 : 6);
+        CHECK_INT(to[0].slot.msg_hdr.msg_flags, MSG_TRUNC);
+        CHECK_INT(to[0].slot.msg_hdr.msg_controllen, 0);
+        CHECK_INT(ntohs(to[0].name.sin_port), 1);
+        CHECK_INT(ipv4b_held_pending(&list, true), 3 - i);
+    }
+    CHECK_INT(list.count, 1);
+    ipv4b_held_clear(&list);
+
+    /* One that was begun, and then is to stay whole. */
+    keep_with("aaaaaabbbbbbccc", 15, 1, 15, IPPROTO_UDP, IPV4B_UDP_GRO, 6);
+    for (int i = 0; i < 2; i++) {
+        prepare(&to[i], 10, 10, sizeof to[i].control);
+        slots[i] = to[i].slot;
+    }
+    CHECK_INT(ipv4b_held_take(&list, slots, 1, 0, true), 1);
+    CHECK_INT(slots[0].msg_len, 6);
+    CHECK_INT(slots[0].msg_hdr.msg_flags, 0);
+    CHECK_INT(ipv4b_held_pending(&list, false), 1);
+    CHECK_INT(ipv4b_held_take(&list, &slots[1], 1, 0, false), 1);
+    CHECK_INT(slots[1].msg_len, 9);
+    CHECK_INT(slots[1].msg_hdr.msg_controllen, CMSG_SPACE(sizeof(int)));
+    CHECK(memcmp(to[1].bytes[0], "bbbbbbccc", 9) == 0);
+    CHECK_INT(list.count, 0);
+
+    /* Of no bytes, as a datagram may be. */
+    keep("no bytes at all", 0, 1, 0);
+    CHECK_INT(ipv4b_held_pending(&list, true), 1);
+    prepare(&to[0], 10, 10, 0);
+    CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, 0, true), 1);
+    CHECK_INT(to[0].slot.msg_len, 0);
+    CHECK_INT(list.count, 0);
+}
+
 static void
 test_no_room(void)
 {
@@ -134,6 +197,7 @@ main(void)
     test_in_order_and_whole();
     test_cut();
     test_peek_fills_every_slot();
+    test_a_bundle_is_taken_apart();
     test_no_room();
     return check_status();
 }
