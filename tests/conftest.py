@@ -30,12 +30,14 @@ from support_clogged import Clogged  # noqa: E402
 from support_net import open_udp, udp_socket  # noqa: E402
 
 # No directory for what was found: the suite must run where none can be made. No time limit for one
-# example either: the machine may be busy.
-hypothesis.settings.register_profile("ipv4batch", database=None, deadline=None)
-# More of the same, for who asks (pytest --hypothesis-profile=...). CI takes the same examples each
-# time: it judges a change, and what chance finds is for everybody's runs.
+# example either: the machine may be busy. CI takes the same examples each time: it judges a change,
+# and what chance finds is for everybody's runs.
 hypothesis.settings.register_profile(
-    "ci", hypothesis.settings.get_profile("ipv4batch"), max_examples=200, derandomize=True
+    "ipv4batch", database=None, deadline=None, derandomize="CI" in os.environ
+)
+# More of the same, for who asks (pytest --hypothesis-profile=...).
+hypothesis.settings.register_profile(
+    "ci", hypothesis.settings.get_profile("ipv4batch"), max_examples=200
 )
 hypothesis.settings.register_profile(
     "expensive", hypothesis.settings.get_profile("ipv4batch"), max_examples=5000
