@@ -71,6 +71,12 @@ ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size)
     return segment_size == 0 || left < segment_size ? left : segment_size;
 }
 
+size_t
+ipv4b_gro_segments(size_t left, size_t segment_size)
+{
+    return segment_size == 0 || left == 0 ? 1 : (left + segment_size - 1) / segment_size;
+}
+
 /* Only that item is looked at: one behind it may have been cut for lack of room. */
 size_t
 ipv4b_gro_segment_size(const ipv4b_slot *slot)
@@ -302,7 +308,7 @@ ipv4b_gro_pending(ipv4b_gro *q)
         size_t size =
             i == q->current ? q->source.segment_size : ipv4b_gro_segment_size(&q->slots[i]);
 
-        pending += size == 0 || total == 0 ? 1 : (total + size - 1) / size;
+        pending += ipv4b_gro_segments(total, size);
     }
     (void)pthread_mutex_unlock(&q->lock);
     return pending;

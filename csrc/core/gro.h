@@ -36,6 +36,9 @@ void ipv4b_gro_after_fork(ipv4b_gro *q);
  * alone. */
 size_t ipv4b_gro_segment_size(const ipv4b_slot *slot);
 
+/* How many datagrams the last `left` bytes of a coalesced one are; one of no bytes is one too. */
+size_t ipv4b_gro_segments(size_t left, size_t segment_size);
+
 /* How many bytes of a coalesced datagram of `total` bytes belong to the datagram that starts at
  * `offset`. */
 size_t ipv4b_gro_segment(size_t total, size_t offset, size_t segment_size);

@@ -163,11 +163,7 @@ ipv4b_held_pending(const ipv4b_held_list *list, bool apart)
     size_t pending = 0;
 
     for (const ipv4b_held *held = list->first; held != NULL; held = held->next) {
-        size_t left = held->len - held->offset;
-
-        pending += apart && held->segment_size != 0 && left != 0
-                       ? (left + held->segment_size - 1) / held->segment_size
-                       : 1;
+        pending += ipv4b_gro_segments(held->len - held->offset, apart ? held->segment_size : 0);
     }
     return pending;
 }
