@@ -148,7 +148,7 @@ test_a_bundle_is_taken_apart(void)
         CHECK_INT(to[0].slot.msg_len, last ? 3 : 6);
         CHECK(memcmp(to[0].bytes[0], datas[i], last ? 3 : 4) == 0);
         CHECK_INT(to[0].slot.msg_hdr.msg_flags & MSG_TRUNC, last ? MSG_TRUNC : 0);
-        prepare(&to[0], 5, i, sizeof to[0].control);
+        prepare(&to[0], 5, (size_t)i, sizeof to[0].control);
         CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, MSG_TRUNC, true), 1);
         CHECK_INT(to[0].slot.msg_len, last ? 28 : 6);
         /* The first has a room of five bytes, the second of six. */
