@@ -10,7 +10,7 @@ export PYTHONSAFEPATH = 1
 TAG := $(shell $(PYTHON) -c 'import sys, zlib, os; \
     print("%d.%d.%d-%08x" % (sys.version_info[:3] + (zlib.crc32(os.path.realpath(sys.executable).encode()) & 0xffffffff,)))' 2>/dev/null)
 VENV := .venv/$(or $(TAG),none)
-SOURCES := $(wildcard csrc/*/*.c csrc/*/*.h ipv4batch/*.py ipv4batch/*.pyi ipv4batch/*/*.py) setup.py pyproject.toml README.rst
+SOURCES := $(wildcard csrc/*/*.[ch] csrc/*/*/*.[ch] ipv4batch/*.py ipv4batch/*.pyi ipv4batch/*/*.py) setup.py pyproject.toml README.rst
 PYTEST_ARGS ?=
 # Keeps the source tree, which has no compiled module, off the path: what runs is what was installed.
 PYTEST = python -m pytest $(PYTEST_ARGS)
@@ -227,8 +227,8 @@ $(VENV)/lint/installed: $(SOURCES) | prerequisites
 	@rm -rf build/lib* build/temp* build/bdist* ipv4batch.egg-info
 	@touch $@
 
-C_FILES := $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.[ch])
-INCLUDES = -Icsrc/core -Icsrc/python -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+C_FILES := $(wildcard csrc/*/*.[ch] csrc/*/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.[ch])
+INCLUDES = -Icsrc -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 lint: $(VENV)/lint/installed
 	$(VENV)/lint/bin/ruff check .
@@ -242,8 +242,8 @@ lint: $(VENV)/lint/installed
 
 # Each file of csrc by both compilers, in both builds, with every warning an error, by gcc's analyzer and by
 # clang-tidy (.clang-tidy); all of it by cppcheck, which reads a dozen of the platforms' branches.
-C_SOURCES := $(wildcard csrc/*/*.c)
-C_HEADERS := $(wildcard csrc/*/*.h)
+C_SOURCES := $(wildcard csrc/*/*.c csrc/*/*/*.c)
+C_HEADERS := $(wildcard csrc/*/*.h csrc/*/*/*.h)
 
 .PHONY: analyse
 analyse: $(C_SOURCES:csrc/%.c=build/lint/%) build/lint/cppcheck
@@ -263,7 +263,7 @@ build/lint/cppcheck: $(C_SOURCES) $(C_HEADERS)
 	@mkdir -p $(@D)
 	@echo 'cppcheck: csrc'
 	@cppcheck --quiet --std=c11 --library=posix,gnu,python --enable=warning,performance,portability \
-	    --suppress=toomanyconfigs --inline-suppr --error-exitcode=1 -Icsrc/core -Icsrc/python csrc
+	    --suppress=toomanyconfigs --inline-suppr --error-exitcode=1 -Icsrc csrc
 	@touch $@
 
 format: $(VENV)/lint/installed

@@ -106,9 +106,9 @@ setup(
     ext_modules=[
         Extension(
             "ipv4batch._ipv4batch",
-            sources=sorted(glob("csrc/core/*.c") + glob("csrc/python/*.c")),
-            depends=sorted(glob("csrc/*/*.h")),
-            include_dirs=["csrc/core", "csrc/python"],
+            sources=sorted(glob("csrc/**/*.c", recursive=True)),
+            depends=sorted(glob("csrc/**/*.h", recursive=True)),
+            include_dirs=["csrc"],
             define_macros=macros,
             extra_compile_args=compile_args,
             extra_link_args=link_args,

@@ -1,0 +1,114 @@
+/* args.c - see args.h. */
+#include "python/base/args.h"
+
+static int
+parse_keyword(const ipv4b_signature *sig, PyObject *key, PyObject *value, Py_ssize_t nargs,
+              PyObject **out)
+{
+    for (Py_ssize_t i = 0; sig->names[i] != NULL; i++) {
+        if (PyUnicode_CompareWithASCIIString(key, sig->names[i]) == 0) {
+            if (i < nargs) {
+                PyErr_Format(PyExc_TypeError, "%s() got two values for argument '%U'",
+                             sig->function, key);
+                return -1;
+            }
+            out[i] = value;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", sig->function,
+                 key);
+    return -1;
+}
+
+int
+ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **out)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    Py_ssize_t most = 0;
+
+    while (sig->names[most] != NULL) {
+        most++;
+    }
+    if (nargs > most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments, %zd given", sig->function,
+                     most, nargs);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        out[i] = args[i];
+    }
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        if (parse_keyword(sig, PyTuple_GET_ITEM(kwnames, i), args[nargs + i], nargs, out) < 0) {
+            return -1;
+        }
+    }
+    for (int i = 0; i < sig->required; i++) {
+        if (out[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing argument '%s'", sig->function,
+                         sig->names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
+{
+    if (!PyObject_CheckBuffer(value)) {
+        PyErr_Format(PyExc_TypeError, "%s: a bytes-like object is required, not %.100s", field,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    return PyObject_GetBuffer(value, view, PyBUF_SIMPLE);
+}
+
+int
+ipv4b_parse_int(PyObject *value, const char *field, long long low, long long high, long long *out)
+{
+    PyObject *index;
+    long long number;
+    int overflow;
+
+    if (!PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s: an int is required, not %.100s", field,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    index = PyNumber_Index(value);
+    if (index == NULL) {
+        return -1;
+    }
+    number = PyLong_AsLongLongAndOverflow(index, &overflow);
+    if (number == -1 && !overflow && PyErr_Occurred()) {
+        Py_DECREF(index);
+        return -1;
+    }
+    if (overflow || number < low || number > high) {
+        PyErr_Format(PyExc_ValueError, "%s: %S is out of range, %lld to %lld", field, index, low,
+                     high);
+        Py_DECREF(index);
+        return -1;
+    }
+    Py_DECREF(index);
+    *out = number;
+    return 0;
+}
+
+int
+ipv4b_check_set(PyObject *value, const char *field)
+{
+    if (value == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s: cannot be deleted", field);
+        return -1;
+    }
+    return 0;
+}
+
+int
+ipv4b_set_int(PyObject *value, const char *field, long long low, long long high, long long *out)
+{
+    return ipv4b_check_set(value, field) < 0 ? -1 : ipv4b_parse_int(value, field, low, high, out);
+}

@@ -1,0 +1,121 @@
+/* deadline.c - see deadline.h. */
+#include "python/io/deadline.h"
+
+#include <math.h>
+
+#include "python/base/args.h"
+#include "python/base/locks.h"
+
+/* Seconds as Python gives them -> ns, rounded up as socket does, but what ns have given stays
+ * what it is; None is for ever. Returns 0, or -1 with an exception. */
+int
+ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
+{
+    double seconds, ns;
+
+    if (value == Py_None) {
+        *out = IPV4B_FOREVER;
+        return 0;
+    }
+    seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s: a number of seconds or None is required, not %.100s",
+                         field, Py_TYPE(value)->tp_name);
+        }
+        return -1;
+    }
+    if (!(seconds >= least)) {
+        PyErr_Format(PyExc_ValueError, "%s: %R is no number of seconds to wait", field, value);
+        return -1;
+    }
+    /* Nobody waits for a century: what is longer is for ever, and the sum with a clock cannot
+     * overflow. A deadline before the clock's beginning is as past as its beginning. */
+    ns = seconds > 0 ? rint(seconds * 1e9) : 0;
+    *out = seconds > 3e9 ? IPV4B_FOREVER : (int64_t)ns + (ns / 1e9 < seconds);
+    return 0;
+}
+
+PyObject *
+ipv4b_conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t timeout = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->timeout);
+
+    if (timeout == IPV4B_FOREVER) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)timeout / 1e9);
+}
+
+int
+ipv4b_conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int64_t timeout;
+
+    if (ipv4b_check_set(value, "timeout") < 0 ||
+        ipv4b_seconds_parse(value, "timeout", 0, &timeout) < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->timeout, timeout);
+    Py_END_CRITICAL_SECTION();
+    return 0;
+}
+
+/* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
+ * between. */
+static PyObject *
+set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int64_t deadline;
+    int fd;
+
+    if (ipv4b_seconds_parse(value, "deadline", -HUGE_VAL, &deadline) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = ipv4b_conn_fileno(self, "set_deadline");
+    if (fd >= 0 && of_reads) {
+        self->deadline[IPV4B_READ] = deadline;
+    }
+    if (fd >= 0 && of_writes) {
+        self->deadline[IPV4B_WRITE] = deadline;
+    }
+    if (fd >= 0) {
+        ipv4b_conn_wake(self);
+    }
+    Py_END_CRITICAL_SECTION();
+    return fd < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+#define DEADLINE_DOC(name, calls)                                                                  \
+    name "($self, deadline, /)\n--\n\n"                                                            \
+         "Set the time at which waiting " calls " end with TimeoutError: time.monotonic()\n"       \
+         "seconds, or None for no such time.\n\n"                                                  \
+         "It holds for calls that wait now, in other threads, and for those to come, beside\n"     \
+         "timeout. A call whose deadline is past still takes what needs no wait. Raises "          \
+         "TypeError\n"                                                                             \
+         "or ValueError for what is no number, and OSError EBADF on a closed connection."
+
+const char ipv4b_set_deadline_doc[] = DEADLINE_DOC("set_deadline", "reads and writes");
+const char ipv4b_set_read_deadline_doc[] = DEADLINE_DOC("set_read_deadline", "reads");
+const char ipv4b_set_write_deadline_doc[] = DEADLINE_DOC("set_write_deadline", "writes");
+
+PyObject *
+ipv4b_conn_set_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, true, true);
+}
+
+PyObject *
+ipv4b_conn_set_read_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, true, false);
+}
+
+PyObject *
+ipv4b_conn_set_write_deadline(PyObject *self, PyObject *value)
+{
+    return set_deadline(self, value, false, true);
+}

@@ -1,0 +1,188 @@
+/* error_queue.c - errors of the network: see error_queue.h for the locking rule. */
+#include "python/io/error_queue.h"
+
+#include "core/errqueue.h"
+#include "python/base/args.h"
+#include "python/base/locks.h"
+#include "python/io/conn.h"
+#include "python/io/hold.h"
+#include "python/options/sockopt.h"
+#include "python/values/addr.h"
+
+static PyStructSequence_Field queued_error_fields[] = {
+    {"errno", "the error as an errno"},
+    {"origin", "where it comes from, an ErrorOrigin as an int: LOCAL 1, ICMP 2, ..."},
+    {"icmp_type", "type of the ICMP message, an ICMPType as an int; 0 unless origin is ICMP"},
+    {"icmp_code", "its code; 0 unless origin is ICMP"},
+    {"mtu", "for EMSGSIZE the path MTU in bytes, else 0"},
+    {"offender", "address of the router or host that sent the ICMP message, or None"},
+    {"addr", "where the datagram was going, as (host, port), or None"},
+    {"data", "the datagram's payload, as much of it as the ICMP message quotes, as bytes"},
+    {NULL, NULL},
+};
+
+PyStructSequence_Desc ipv4b_queued_error_desc = {
+    .name = "ipv4batch.QueuedError",
+    .doc = "One entry of a socket's error queue (ip(7), IP_RECVERR), from read_errors().",
+    .fields = queued_error_fields,
+    .n_in_sequence = 8,
+};
+
+PyObject *
+ipv4b_recv_errors_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->recv_errors));
+}
+
+int
+ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int on, r;
+
+    if (ipv4b_check_set(value, "recv_errors") < 0 || (on = PyObject_IsTrue(value)) < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = ipv4b_setsockopt_locked(self, "recv_errors", IPPROTO_IP, IPV4B_IP_RECVERR, &on, sizeof on);
+    if (r == 0) {
+        IPV4B_STORE_RELAXED(self->recv_errors, on != 0);
+    }
+    Py_END_CRITICAL_SECTION();
+    return r;
+}
+
+static int
+attempt_first(int fd, ipv4b_io *io)
+{
+    return ipv4b_errqueue_recv(fd, io->arg);
+}
+
+/* No signal handler runs after the first entry, whose exception would lose what was read. */
+static int
+attempt_next(int fd, ipv4b_io *io)
+{
+    int r = ipv4b_errqueue_recv(fd, io->arg);
+
+    return r == -EINTR ? -EAGAIN : r;
+}
+
+/* A new QueuedError, or NULL with an exception. */
+static PyObject *
+queued_error_new(const ipv4b_conn_object *self, const ipv4b_queued_error *e)
+{
+    PyObject *error = PyStructSequence_New(self->state->queued_error_type);
+    PyObject *values[] = {
+        PyLong_FromLong(e->error),
+        PyLong_FromLong(e->origin),
+        PyLong_FromLong(e->icmp_type),
+        PyLong_FromLong(e->icmp_code),
+        PyLong_FromUnsignedLong(e->mtu),
+        e->has_offender ? ipv4b_addr_str(e->offender) : Py_NewRef(Py_None),
+        e->has_addr ? ipv4b_endpoint_tuple(&e->addr) : Py_NewRef(Py_None),
+        PyBytes_FromStringAndSize((const char *)e->data, (Py_ssize_t)e->len),
+    };
+    bool complete = error != NULL;
+
+    for (Py_ssize_t i = 0; i < (Py_ssize_t)(sizeof values / sizeof values[0]); i++) {
+        complete = complete && values[i] != NULL;
+        if (error == NULL) {
+            Py_XDECREF(values[i]);
+        }
+        else {
+            PyStructSequence_SetItem(error, i, values[i]);
+        }
+    }
+    if (!complete) {
+        Py_CLEAR(error);
+    }
+    return error;
+}
+
+/* Takes the next error into the list. Returns whether it could, else with an exception. */
+static bool
+append_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error *e, PyObject *list)
+{
+    ipv4b_held *room = ipv4b_hold_reserve(self, sizeof e->data);
+    bool taken, given = false;
+
+    if (room == NULL) {
+        return false;
+    }
+    ipv4b_errqueue_prepare(e);
+    taken = ipv4b_conn_run(self, io) >= 0;
+    if (taken) {
+        PyObject *error;
+
+        ipv4b_errqueue_parse(e);
+        error = queued_error_new(self, e);
+        given = error != NULL && PyList_Append(list, error) == 0;
+        Py_XDECREF(error);
+    }
+    ipv4b_hold_settle(self, room, taken && !given ? &e->slot : NULL, io->flags);
+    return given;
+}
+
+/* With the connection's lock: a new list of QueuedError, or NULL with an exception. */
+static PyObject *
+read_errors(ipv4b_conn_object *self, long long max, bool wait)
+{
+    ipv4b_queued_error e;
+    ipv4b_io io = {.direction = IPV4B_READ,
+                   .flags = IPV4B_MSG_ERRQUEUE,
+                   .limit = -1,
+                   .slots = &e.slot,
+                   .n = 1,
+                   .arg = &e};
+    PyObject *list = ipv4b_conn_fileno(self, "read_errors") < 0 ? NULL : PyList_New(0);
+
+    while (list != NULL && PyList_GET_SIZE(list) < max) {
+        io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
+        io.attempt = PyList_GET_SIZE(list) == 0 ? attempt_first : attempt_next;
+        if (!append_next(self, &io, &e, list)) {
+            /* An empty queue; or what came after others, which are not dropped for its sake: what is
+             * wrong with the connection will be so the next time, too. */
+            if (PyList_GET_SIZE(list) > 0 || (io.error == EAGAIN && !wait)) {
+                PyErr_Clear();
+            }
+            else {
+                Py_CLEAR(list);
+            }
+            break;
+        }
+    }
+    return list;
+}
+
+const char ipv4b_read_errors_doc[] =
+    "read_errors($self, /, max=64, wait=False)\n--\n\n"
+    "Take up to `max` errors of the network off the socket's queue, as a list of QueuedError.\n\n"
+    "recv_errors must have been on when the datagrams went out. Without `wait` the list is empty\n"
+    "when the queue is; with it the call waits for the first one, within timeout and deadline.\n"
+    "Raises ValueError for max under 1, NotImplementedError where the platform has no such queue,\n"
+    "and OSError (ip(7), IP_RECVERR).";
+
+PyObject *
+ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"max", "wait", NULL};
+    static const ipv4b_signature signature = {"read_errors", names, 0};
+    PyObject *values[2] = {NULL};
+    PyObject *list;
+    long long max = 64;
+    int wait = 0;
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
+        (values[0] != NULL && ipv4b_parse_int(values[0], "max", 1, INT_MAX, &max) < 0) ||
+        (values[1] != NULL && (wait = PyObject_IsTrue(values[1])) < 0)) {
+        return NULL;
+    }
+    if (IPV4B_IP_RECVERR < 0) {
+        PyErr_SetString(PyExc_NotImplementedError, "read_errors: this platform has no such queue");
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(op);
+    list = read_errors((ipv4b_conn_object *)op, max, wait != 0);
+    Py_END_CRITICAL_SECTION();
+    return list;
+}

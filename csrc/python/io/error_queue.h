@@ -1,0 +1,19 @@
+/* error_queue.h - errors of the network (IP_RECVERR): the type QueuedError and the method read_errors.
+ *
+ * Locking: see conn.h.
+ */
+#ifndef IPV4B_ERROR_QUEUE_H
+#define IPV4B_ERROR_QUEUE_H
+
+#include "python/base/state.h"
+
+extern PyStructSequence_Desc ipv4b_queued_error_desc;
+
+PyObject *ipv4b_recv_errors_get(PyObject *self, void *closure);
+int ipv4b_recv_errors_set(PyObject *self, PyObject *value, void *closure);
+
+PyObject *ipv4b_read_errors(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames);
+extern const char ipv4b_read_errors_doc[];
+
+#endif

@@ -1,0 +1,66 @@
+/* message.h - the type Message: buffers, control data and address of one datagram, in the form that
+ * the kernel takes.
+ *
+ * A Message holds the buffers (Py_buffer) of its Python objects and keeps iovec and sockaddr ready,
+ * so that a call builds nothing. Locking: the GIL or the message's critical section (locks.h), and
+ * pins. A call that moves datagrams pins its messages first: it owns a reference to each, and while
+ * one is pinned its buffers, oob and addr cannot be set, so that every pointer that the call took
+ * from here stays good. Any number of calls may write a message at once; a read wants it alone, for
+ * the kernel writes into it.
+ */
+#ifndef IPV4B_MESSAGE_H
+#define IPV4B_MESSAGE_H
+
+#include "python/base/state.h"
+
+#include "core/sysdep.h"
+
+/* Buffers that are held, in one block of memory with their iovecs. */
+typedef struct ipv4b_buffers ipv4b_buffers;
+
+typedef struct {
+    PyObject_HEAD
+    /* What the kernel gets, ready to be copied into a slot. msg_iov points into `data`, msg_control
+     * into `oob`, msg_name always to `name`; msg_namelen is 0 for no address. */
+    struct msghdr header;
+    struct sockaddr_in name;
+    uint64_t use; /* pins and what the message is fit for: IPV4B_USE_* */
+    /* Results of the last call. */
+    unsigned int n;
+    unsigned int nn;
+    int flags;
+    int error;
+    /* Python's side. */
+    ipv4b_buffers *data; /* NULL for none */
+    ipv4b_buffers *oob;  /* NULL for none */
+    PyObject *addr;      /* the tuple for addr_key, made when asked for; or NULL */
+    struct sockaddr_in addr_key;
+} ipv4b_message_object;
+
+/* What `use` is made of. */
+enum {
+    IPV4B_USE_UNCHECKED = 1, /* oob can change, or does not parse: each write looks at it */
+    IPV4B_USE_READONLY = 2,  /* one of the buffers is, or the control buffer */
+    IPV4B_USE_READ = 4,      /* a call reads into the message */
+    IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
+};
+
+static inline bool
+ipv4b_message_pinned(const ipv4b_message_object *m)
+{
+    return m->use >= IPV4B_USE_READ;
+}
+
+extern PyType_Spec ipv4b_message_spec;
+
+/* Which of the buffers is read-only, for an error: "buffers[2]", "oob". With the message locked. */
+PyObject *ipv4b_message_readonly_field(const ipv4b_message_object *m);
+
+/* How many bytes of the buffers the last call moved, with the message locked: n can be more, with
+ * MSG_TRUNC or after a change of buffers. */
+size_t ipv4b_message_filled(const ipv4b_message_object *m);
+
+/* The getter of `view`: a memoryview of the bytes that were moved, in a message of one buffer. */
+PyObject *ipv4b_message_view(PyObject *self, void *closure);
+
+#endif

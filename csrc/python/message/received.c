@@ -1,0 +1,170 @@
+/* received.c - what a received message's control data is good for: see received.h for the locking
+ * rule. */
+#include "python/message/received.h"
+
+#include "core/gro.h"
+#include "python/base/args.h"
+#include "python/base/buffers.h"
+#include "python/base/locks.h"
+#include "python/message/message.h"
+#include "python/values/addr.h"
+#include "python/values/control.h"
+
+/* Parses what the last read put into oob; peer becomes where it came from, of no family for an
+ * unknown one. Returns how many bytes of control data there were, 0 for none; or -1 with
+ * ValueError. */
+static Py_ssize_t
+parse_oob(ipv4b_message_object *m, ipv4b_ancillary *out, struct sockaddr_in *peer)
+{
+    size_t size, nn, where;
+    int r;
+
+    memset(out, 0, sizeof *out);
+    memset(peer, 0, sizeof *peer);
+    Py_BEGIN_CRITICAL_SECTION(m);
+    size = (size_t)m->header.msg_controllen;
+    nn = m->nn < size ? m->nn : size;
+    r = ipv4b_ancillary_parse(out, m->header.msg_control, nn, &where);
+    if (m->header.msg_namelen == sizeof *peer) {
+        *peer = m->name;
+    }
+    Py_END_CRITICAL_SECTION();
+    if (r < 0) {
+        ipv4b_control_raise(r, where, "oob");
+        return -1;
+    }
+    return (Py_ssize_t)nn;
+}
+
+const char ipv4b_message_control_doc[] =
+    "control_message($self, /, into=None)\n--\n\n"
+    "The ControlMessage that stands in oob[:nn], or None if the last call delivered\n"
+    "none (nn is 0).\n\n"
+    "src is the peer's address, as in Go. `into`, a ControlMessage, is overwritten and\n"
+    "returned in place of a new one. Raises ValueError if the bytes do not parse,\n"
+    "and then leaves `into` as it was.";
+
+PyObject *
+ipv4b_message_control(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"into", NULL};
+    static const ipv4b_signature signature = {"control_message", names, 0};
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+    ipv4b_control_object *control;
+    ipv4b_ancillary value;
+    struct sockaddr_in peer;
+    PyObject *into = NULL;
+    Py_ssize_t nn;
+
+    if (state == NULL || ipv4b_parse_args(&signature, args, nargs, kwnames, &into) < 0) {
+        return NULL;
+    }
+    if (into != NULL && into != Py_None && !PyObject_TypeCheck(into, state->control_type)) {
+        PyErr_Format(PyExc_TypeError, "into: a ControlMessage is required, not %.100s",
+                     Py_TYPE(into)->tp_name);
+        return NULL;
+    }
+    nn = parse_oob((ipv4b_message_object *)self, &value, &peer);
+    if (nn < 0) {
+        return NULL;
+    }
+    if (nn == 0) {
+        Py_RETURN_NONE;
+    }
+    if (peer.sin_family == AF_INET) {
+        value.src = peer.sin_addr;
+        value.present |= IPV4B_CM_SRC;
+    }
+    control = into == NULL || into == Py_None ? ipv4b_control_new(state)
+                                              : (ipv4b_control_object *)Py_NewRef(into);
+    if (control != NULL) {
+        Py_BEGIN_CRITICAL_SECTION(control);
+        control->value = value;
+        Py_END_CRITICAL_SECTION();
+    }
+    return (PyObject *)control;
+}
+
+const char ipv4b_message_reply_doc[] =
+    "reply($self, data, /)\n--\n\n"
+    "A new Message with `data` (a bytes-like object or an iterable of them) that answers this\n"
+    "received one.\n\n"
+    "It goes to the peer, from the address that the peer wrote to and by the interface that the\n"
+    "message came in by, as far as the control data tells (ControlFlags.DST or INTERFACE); from\n"
+    "an address of this host if the peer wrote to a group or to all. TTL and TOS are the\n"
+    "socket's own. Raises ValueError if there is no peer or the control data does not parse.";
+
+PyObject *
+ipv4b_message_reply(PyObject *self, PyObject *data)
+{
+    ipv4b_state *state = ipv4b_state_of(Py_TYPE(self));
+    struct sockaddr_in peer;
+    unsigned char control[IPV4B_ANCILLARY_MAX];
+    ipv4b_ancillary received, answer = {.present = 0};
+    PyObject *reply, *addr = NULL, *oob = NULL;
+    int len;
+
+    if (state == NULL || parse_oob((ipv4b_message_object *)self, &received, &peer) < 0) {
+        return NULL;
+    }
+    if (peer.sin_family != AF_INET) {
+        PyErr_SetString(PyExc_ValueError, "addr: a message without a peer has no reply");
+        return NULL;
+    }
+    if (received.present & IPV4B_CM_DST) {
+        /* Of a datagram that came before it was asked for, the kernel tells no local address
+         * (ipv4_pktinfo_prepare, net/ipv4/ip_sockglue.c), and none would replace the socket's own. */
+        answer.present = (received.present & IPV4B_CM_INTERFACE) |
+                         (received.local.s_addr == htonl(INADDR_ANY) ? 0U : IPV4B_CM_SRC);
+        answer.src = received.local;
+        answer.ifindex = received.ifindex;
+    }
+    len = ipv4b_ancillary_marshal(&answer, control, sizeof control);
+    addr = ipv4b_endpoint_cached(state, &peer);
+    oob = len == 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)control, len);
+    reply =
+        addr == NULL || oob == NULL
+            ? NULL
+            : PyObject_CallFunctionObjArgs((PyObject *)state->message_type, data, oob, addr, NULL);
+    Py_XDECREF(addr);
+    Py_XDECREF(oob);
+    return reply;
+}
+
+const char ipv4b_message_segments_doc[] =
+    "segments($self, /)\n--\n\n"
+    "The datagrams inside a coalesced one (ControlFlags.SEGMENT), as a list of memoryviews.\n\n"
+    "All but the last have the segment size of the control data; without that the list has one\n"
+    "view, of everything. Nothing is copied. Raises ValueError unless there is one buffer, or if\n"
+    "the control data does not parse.";
+
+PyObject *
+ipv4b_message_segments(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *view = ipv4b_message_view(self, NULL);
+    ipv4b_ancillary received;
+    struct sockaddr_in peer;
+    PyObject *list;
+    size_t total, size, at = 0;
+
+    if (view == NULL || parse_oob((ipv4b_message_object *)self, &received, &peer) < 0) {
+        Py_XDECREF(view);
+        return NULL;
+    }
+    size = received.present & IPV4B_CM_SEGMENT ? (size_t)received.segment_size : 0;
+    total = (size_t)PyMemoryView_GET_BUFFER(view)->len;
+    list = PyList_New(0);
+    do {
+        size_t len = ipv4b_gro_segment(total, at, size);
+        PyObject *segment =
+            list == NULL ? NULL : ipv4b_slice(view, (Py_ssize_t)at, (Py_ssize_t)(at + len));
+
+        if (segment == NULL || PyList_Append(list, segment) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(segment);
+        at += len;
+    } while (list != NULL && at < total);
+    Py_DECREF(view);
+    return list;
+}

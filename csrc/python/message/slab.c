@@ -1,0 +1,151 @@
+/* slab.c - see slab.h. */
+#include "python/message/slab.h"
+
+#include "core/ancillary.h"
+#include "python/base/args.h"
+#include "python/base/buffers.h"
+#include "python/values/control.h"
+
+/* The kernel copies to the start of a page faster than to an odd address, by a twentieth and
+ * more. */
+enum { SLAB_ALIGNMENT = 4096 };
+
+typedef struct {
+    PyObject_HEAD
+    void *block;
+    char *start; /* in the block, at the start of a page */
+    Py_ssize_t size;
+} slab_object;
+
+static PyObject *
+slab_new(ipv4b_state *state, Py_ssize_t size)
+{
+    slab_object *slab = PyObject_GC_New(slab_object, state->slab_type);
+
+    if (slab == NULL) {
+        return NULL;
+    }
+    /* Large blocks come from the system, which makes their pages when they are first written. */
+    slab->block = PyMem_Calloc(1, (size_t)size + SLAB_ALIGNMENT);
+    if (slab->block == NULL) {
+        Py_DECREF(slab);
+        return PyErr_NoMemory();
+    }
+    slab->start = (char *)slab->block + -(uintptr_t)slab->block % SLAB_ALIGNMENT;
+    slab->size = size;
+    PyObject_GC_Track(slab);
+    return (PyObject *)slab;
+}
+
+static void
+slab_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    PyMem_Free(((slab_object *)self)->block);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static int
+slab_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int
+slab_get_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    slab_object *slab = (slab_object *)self;
+
+    return PyBuffer_FillInfo(view, self, slab->start, slab->size, 0, flags);
+}
+
+static PyType_Slot slab_slots[] = {
+    {Py_tp_doc, (void *)"The memory of many messages: see new_messages."},
+    IPV4B_SLOT(Py_tp_dealloc, slab_dealloc),
+    IPV4B_SLOT(Py_tp_traverse, slab_traverse),
+    IPV4B_SLOT(Py_bf_getbuffer, slab_get_buffer),
+    {0, NULL},
+};
+
+PyType_Spec ipv4b_slab_spec = {
+    .name = "ipv4batch._ipv4batch.Slab",
+    .basicsize = sizeof(slab_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slab_slots,
+};
+
+/* A message over slab[at:at+size] with its control buffer at slab[oob_at:oob_at+oob_size]. */
+static PyObject *
+message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t size,
+                Py_ssize_t oob_at, Py_ssize_t oob_size)
+{
+    PyObject *buffer = ipv4b_slice(slab, at, at + size);
+    PyObject *oob = NULL;
+    PyObject *m = NULL;
+
+    if (buffer != NULL) {
+        oob = oob_size == 0 ? Py_NewRef(Py_None) : ipv4b_slice(slab, oob_at, oob_at + oob_size);
+    }
+    if (oob != NULL) {
+        m = PyObject_CallFunctionObjArgs((PyObject *)state->message_type, buffer, oob, NULL);
+    }
+    Py_XDECREF(buffer);
+    Py_XDECREF(oob);
+    return m;
+}
+
+const char ipv4b_new_messages_doc[] =
+    "new_messages($module, count, size=2048, control=0)\n--\n\n"
+    "A list of `count` messages on one slab of memory, ready for read_batch.\n\n"
+    "Each has one buffer of `size` bytes and, where `control` (ControlFlags) asks for any, a\n"
+    "control buffer that is long enough for it. Raises ValueError for numbers out of range\n"
+    "and MemoryError.";
+
+PyObject *
+ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"count", "size", "control", NULL};
+    static const ipv4b_signature signature = {"new_messages", names, 1};
+    ipv4b_state *state = PyModule_GetState(module);
+    PyObject *values[3] = {NULL};
+    PyObject *list = NULL, *slab, *view;
+    long long count, size = 2048;
+    unsigned int flags = 0;
+    long long oob_size, slab_size;
+
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
+        ipv4b_parse_int(values[0], "count", 0, INT_MAX, &count) < 0 ||
+        (values[1] != NULL && ipv4b_parse_int(values[1], "size", 0, INT_MAX, &size) < 0) ||
+        (values[2] != NULL && ipv4b_control_flags_parse(values[2], "control", &flags) < 0)) {
+        return NULL;
+    }
+    oob_size = (long long)ipv4b_ancillary_space(flags);
+    /* Two ints and a few bytes: the product fits into 64 bits, but not into every address space. */
+    slab_size = count * (size + oob_size);
+    if (slab_size > PY_SSIZE_T_MAX - SLAB_ALIGNMENT) {
+        return PyErr_NoMemory();
+    }
+    slab = slab_new(state, (Py_ssize_t)slab_size);
+    view = slab == NULL ? NULL : PyMemoryView_FromObject(slab);
+    list = view == NULL ? NULL : PyList_New((Py_ssize_t)count);
+    for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)count; i++) {
+        PyObject *m =
+            message_on_slab(state, view, (Py_ssize_t)(i * size), (Py_ssize_t)size,
+                            (Py_ssize_t)(count * size + i * oob_size), (Py_ssize_t)oob_size);
+
+        if (m == NULL) {
+            Py_CLEAR(list);
+        }
+        else {
+            PyList_SET_ITEM(list, i, m);
+        }
+    }
+    Py_XDECREF(view);
+    Py_XDECREF(slab);
+    return list;
+}

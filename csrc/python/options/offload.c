@@ -1,0 +1,200 @@
+/* offload.c - offload as attributes of a connection: see offload.h for the locking
+ * rule. */
+#include "python/options/offload.h"
+
+#include <sched.h>
+
+#include "core/ancillary.h"
+#include "python/base/args.h"
+#include "python/base/errors.h"
+#include "python/base/locks.h"
+#include "python/options/sockopt.h"
+
+/* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew,
+ * and coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
+ * NotImplementedError or OSError, and control_flags saying what is on. */
+static int
+request_control(ipv4b_conn_object *self, const char *operation, int fd, unsigned int flags,
+                unsigned int changed, bool gro)
+{
+    unsigned int coalesce = gro ? IPV4B_CM_SEGMENT : 0;
+    int r;
+
+    r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
+    IPV4B_STORE_RELAXED(self->control_flags,
+                        r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags);
+    if (r == -ENOPROTOOPT && IPV4B_UDP_GRO < 0) {
+        PyErr_Format(PyExc_NotImplementedError, "%s: this platform has not all of flags 0x%x",
+                     operation, flags | coalesce);
+        return -1;
+    }
+    return r < 0 ? ipv4b_conn_raise(self, operation, -r) : 0;
+}
+
+/* Returns 0, or -1 with MemoryError. */
+static int
+gro_make_queue(ipv4b_conn_object *self)
+{
+    if (self->queue == NULL) {
+        self->queue = ipv4b_gro_new();
+    }
+    if (self->queue == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int
+ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
+{
+    static const char operation[] = "set_control_message";
+    int fd = ipv4b_conn_fileno(self, operation); /* may run Python code: before anything is read */
+    unsigned int had = self->control_flags;
+
+    if (fd < 0) {
+        return -1;
+    }
+    /* What waits in the socket may have been bundled before: without the option nobody could take
+     * it apart. */
+    if (!on && (had & flags & IPV4B_CM_SEGMENT)) {
+        if (gro_make_queue(self) < 0) {
+            return -1;
+        }
+        self->coalescing = true;
+    }
+    return request_control(self, operation, fd, on ? had | flags : had & ~flags, flags,
+                           self->coalescing);
+}
+
+PyObject *
+ipv4b_gso_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gso));
+}
+
+int
+ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int unused = 0;
+    socklen_t len = sizeof unused;
+    int on;
+
+    if (ipv4b_check_set(value, "gso") < 0 || (on = PyObject_IsTrue(value)) < 0) {
+        return -1;
+    }
+    /* Reading the option tells whether the socket and the kernel know it; it is never set, since
+     * that would cut up every datagram. */
+    if (on && ipv4b_getsockopt(self, "gso", IPPROTO_UDP, IPV4B_UDP_SEGMENT, &unused, &len) < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    IPV4B_STORE_RELAXED(self->gso, on != 0);
+    IPV4B_STORE_RELAXED(self->gso_error, 0);
+    Py_END_CRITICAL_SECTION();
+    return 0;
+}
+
+PyObject *
+ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
+{
+    int number = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)op)->gso_error);
+    PyObject *what, *error;
+
+    if (number == 0) {
+        Py_RETURN_NONE;
+    }
+    what = PyUnicode_FromString("UDP_SEGMENT");
+    error = what == NULL ? NULL : ipv4b_os_error(number, NULL, what);
+    Py_XDECREF(what);
+    return error;
+}
+
+PyObject *
+ipv4b_gro_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gro));
+}
+
+/* With the connection's lock: reads that begin now go through the queue, or no longer have to.
+ * Returns 0, or -1 with OSError or MemoryError. */
+static int
+gro_switch(ipv4b_conn_object *self, bool on)
+{
+    if (ipv4b_conn_fileno(self, "gro") < 0) {
+        return -1;
+    }
+    if (on && gro_make_queue(self) < 0) {
+        return -1;
+    }
+    IPV4B_STORE_RELAXED(self->gro, on);
+    return 0;
+}
+
+/* Those that are past that point are not waiting, and are let out before the first coalesced
+ * datagram can come, which would not fit into a message. Returns 0, or -1 with a signal handler's
+ * exception. */
+static int
+gro_wait_for_plain_reads(ipv4b_conn_object *self)
+{
+    int plain_reads;
+
+    for (;;) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        plain_reads = self->plain_reads;
+        Py_END_CRITICAL_SECTION();
+        if (plain_reads == 0) {
+            return 0;
+        }
+        Py_BEGIN_ALLOW_THREADS(void)
+        sched_yield();
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
+}
+
+int
+ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    int on, r, fd;
+
+    if (ipv4b_check_set(value, "gro") < 0 || (on = PyObject_IsTrue(value)) < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    r = gro_switch(self, on != 0);
+    Py_END_CRITICAL_SECTION();
+    if (r < 0 || !on) {
+        return r;
+    }
+    r = gro_wait_for_plain_reads(self);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    fd = r < 0 ? -1 : ipv4b_conn_fileno(self, "gro");
+    r = fd < 0 ? -1 : request_control(self, "gro", fd, self->control_flags, IPV4B_CM_SEGMENT, true);
+    if (r == 0) {
+        self->coalescing = true;
+    }
+    else {
+        IPV4B_STORE_RELAXED(self->gro, false);
+    }
+    Py_END_CRITICAL_SECTION();
+    return r;
+}
+
+PyObject *
+ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    size_t pending;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    ipv4b_conn_check_fork(self);
+    pending = ipv4b_held_pending(&self->held[0], ipv4b_conn_takes_apart(self)) +
+              (self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
+    Py_END_CRITICAL_SECTION();
+    return PyLong_FromSize_t(pending);
+}
