@@ -32,8 +32,8 @@ note_refusals(const ipv4b_batch *b, int error)
         IPV4B_STORE_RELAXED(m->error, error);
     }
     if (b->sender.refused != 0) {
-        IPV4B_STORE_RELAXED(b->conn->gso, false);
-        IPV4B_STORE_RELAXED(b->conn->gso_error, b->sender.refused);
+        IPV4B_STORE_RELAXED(b->conn->sending.gso, false);
+        IPV4B_STORE_RELAXED(b->conn->sending.gso_error, b->sender.refused);
     }
 }
 
@@ -45,8 +45,8 @@ move(ipv4b_batch *b, ipv4b_io *io)
     const ipv4b_direction direction = b->direction;
     int done;
 
-    b->sender.gso = b->conn->gso;
-    b->sender.recv_errors = b->conn->recv_errors;
+    b->sender.gso = b->conn->sending.gso;
+    b->sender.recv_errors = b->conn->options.recv_errors;
     io->direction = direction;
     io->attempt = direction == IPV4B_READ ? ipv4b_io_recv : attempt_write;
     io->slots = b->scratch.slots;
@@ -57,12 +57,12 @@ move(ipv4b_batch *b, ipv4b_io *io)
         ipv4b_gather_settle(b, (size_t)done);
     }
     if (direction == IPV4B_READ && io->late != 0) {
-        b->conn->late_error[IPV4B_READ] = io->late;
+        b->conn->batches.late_error[IPV4B_READ] = io->late;
     }
     if (direction == IPV4B_WRITE) {
         note_refusals(b, done < 0 ? io->error : b->sender.error);
         if (b->sender.late != 0) {
-            b->conn->late_error[IPV4B_WRITE] = b->sender.late;
+            b->conn->batches.late_error[IPV4B_WRITE] = b->sender.late;
         }
     }
     return done;
@@ -117,7 +117,7 @@ is_before(const ipv4b_conn_object *conn, int64_t limit)
 {
     int64_t now = ipv4b_now();
 
-    return now < limit && now < conn->deadline[IPV4B_WRITE];
+    return now < limit && now < conn->waiting.deadline[IPV4B_WRITE];
 }
 
 /* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until
@@ -131,9 +131,10 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
     size_t written = 0;
     int tries = 0;
 
-    if (!(io->flags & MSG_DONTWAIT) && b->conn->timeout != 0) {
-        io->limit =
-            b->conn->timeout == IPV4B_FOREVER ? IPV4B_FOREVER : ipv4b_now() + b->conn->timeout;
+    if (!(io->flags & MSG_DONTWAIT) && b->conn->waiting.timeout != 0) {
+        io->limit = b->conn->waiting.timeout == IPV4B_FOREVER
+                        ? IPV4B_FOREVER
+                        : ipv4b_now() + b->conn->waiting.timeout;
     }
     for (size_t i = 0; i < b->pinned; i++) {
         IPV4B_STORE_RELAXED(((ipv4b_message_object *)b->scratch.owners[i])->error, 0);
@@ -204,7 +205,7 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
         return NULL;
     }
     io.flags = (int)number;
-    if (!b.conn->open) {
+    if (!b.conn->life.open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
         if (mode != ONCE) {
             (void)annotate(0, 0);

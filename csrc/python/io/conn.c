@@ -72,8 +72,8 @@ conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wa
                      name, wanted, fd, type_name(type), type);
         return -1;
     }
-    self->type = type;
-    self->protocol = protocol;
+    self->descriptor.type = type;
+    self->descriptor.protocol = protocol;
     return 0;
 }
 
@@ -84,8 +84,8 @@ conn_inherit_timeout(ipv4b_conn_object *self, int fd)
     PyObject *timeout = NULL;
     int flags, r;
 
-    if (self->sock != NULL) {
-        timeout = PyObject_GetAttr(self->sock, self->state->str_gettimeout);
+    if (self->descriptor.sock != NULL) {
+        timeout = PyObject_GetAttr(self->descriptor.sock, self->state->str_gettimeout);
         if (timeout == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
         }
@@ -93,7 +93,8 @@ conn_inherit_timeout(ipv4b_conn_object *self, int fd)
     }
     if (timeout != NULL) {
         Py_SETREF(timeout, PyObject_CallNoArgs(timeout));
-        r = timeout == NULL ? -1 : ipv4b_seconds_parse(timeout, "timeout", 0, &self->timeout);
+        r = timeout == NULL ? -1
+                            : ipv4b_seconds_parse(timeout, "timeout", 0, &self->waiting.timeout);
         Py_XDECREF(timeout);
         return r;
     }
@@ -102,7 +103,7 @@ conn_inherit_timeout(ipv4b_conn_object *self, int fd)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    self->timeout = flags & O_NONBLOCK ? 0 : IPV4B_FOREVER;
+    self->waiting.timeout = flags & O_NONBLOCK ? 0 : IPV4B_FOREVER;
     return 0;
 }
 
@@ -121,43 +122,43 @@ conn_init_locked(PyObject *op, PyObject *sock, unsigned int types, const char *w
     if (self->state == NULL) {
         return -1;
     }
-    self->forks = *self->state->forks;
+    self->life.forks = *self->state->forks;
     if (PyIndex_Check(sock)) {
         if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
             return -1;
         }
-        self->fd = (int)number;
+        self->descriptor.fd = (int)number;
     }
     else {
-        self->fileno = PyObject_GetAttr(sock, self->state->str_fileno);
-        if (self->fileno == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        self->descriptor.fileno = PyObject_GetAttr(sock, self->state->str_fileno);
+        if (self->descriptor.fileno == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
         }
-        if (self->fileno == NULL) {
+        if (self->descriptor.fileno == NULL) {
             PyErr_Format(
                 PyExc_TypeError,
                 "sock: a socket, an object with fileno() or an int is required, not %.100s",
                 Py_TYPE(sock)->tp_name);
             return -1;
         }
-        if (!PyCFunction_Check(self->fileno) ||
-            PyCFunction_GET_FLAGS(self->fileno) != METH_NOARGS) {
-            Py_CLEAR(self->fileno);
+        if (!PyCFunction_Check(self->descriptor.fileno) ||
+            PyCFunction_GET_FLAGS(self->descriptor.fileno) != METH_NOARGS) {
+            Py_CLEAR(self->descriptor.fileno);
         }
-        self->sock = Py_NewRef(sock);
-        self->fd = -1;
+        self->descriptor.sock = Py_NewRef(sock);
+        self->descriptor.fd = -1;
     }
-    self->open = true;
+    self->life.open = true;
     fd = ipv4b_conn_peek_fileno(self);
     if (fd == -1) {
         PyErr_Format(PyExc_ValueError, "%s: %s is required; this one is closed",
                      ipv4b_type_name(Py_TYPE(op)), wanted);
     }
     if (fd < 0 || conn_inspect(self, fd, types, wanted) < 0 || conn_inherit_timeout(self, fd) < 0) {
-        self->open = false;
+        self->life.open = false;
         return -1;
     }
-    self->deadline[IPV4B_READ] = self->deadline[IPV4B_WRITE] = IPV4B_FOREVER;
+    self->waiting.deadline[IPV4B_READ] = self->waiting.deadline[IPV4B_WRITE] = IPV4B_FOREVER;
     return 0;
 }
 
@@ -188,8 +189,8 @@ static int
 conn_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((ipv4b_conn_object *)self)->sock);
-    Py_VISIT(((ipv4b_conn_object *)self)->fileno);
+    Py_VISIT(((ipv4b_conn_object *)self)->descriptor.sock);
+    Py_VISIT(((ipv4b_conn_object *)self)->descriptor.fileno);
     return 0;
 }
 
@@ -198,9 +199,9 @@ conn_clear(PyObject *op)
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
 
-    self->open = false;
-    Py_CLEAR(self->sock);
-    Py_CLEAR(self->fileno);
+    self->life.open = false;
+    Py_CLEAR(self->descriptor.sock);
+    Py_CLEAR(self->descriptor.fileno);
     return 0;
 }
 
@@ -218,11 +219,11 @@ conn_dealloc(PyObject *op)
     (void)conn_clear(op);
     /* Any that are left are a parent's. The module's state may be gone, at the interpreter's end. */
     ipv4b_conn_forget_calls(self);
-    ipv4b_scratch_free(&self->scratch[IPV4B_READ]);
-    ipv4b_scratch_free(&self->scratch[IPV4B_WRITE]);
-    ipv4b_gso_plan_free(&self->plan);
-    ipv4b_held_free(self->spare);
-    ipv4b_gro_free(self->queue);
+    ipv4b_scratch_free(&self->batches.scratch[IPV4B_READ]);
+    ipv4b_scratch_free(&self->batches.scratch[IPV4B_WRITE]);
+    ipv4b_gso_plan_free(&self->sending.plan);
+    ipv4b_held_free(self->receiving.spare);
+    ipv4b_gro_free(self->receiving.queue);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -239,18 +240,18 @@ conn_close_locked(ipv4b_conn_object *self)
 {
     ipv4b_conn_check_fork(self);
     /* Those that were to close the socket may be the parent's. */
-    if (!self->open && !(self->release_due && self->calls == 0)) {
+    if (!self->life.open && !(self->life.release_due && self->life.calls == 0)) {
         return 0;
     }
-    self->open = false;
+    self->life.open = false;
     ipv4b_conn_drop_waker(self);
-    if (self->calls > 0) {
-        self->release_due = true;
+    if (self->life.calls > 0) {
+        self->life.release_due = true;
         return 0;
     }
     if (ipv4b_conn_release(self) < 0) {
         /* For want of memory the socket was not closed, and close() can be called again. */
-        self->open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
+        self->life.open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
         return -1;
     }
     return 0;

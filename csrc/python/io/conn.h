@@ -26,35 +26,72 @@ typedef struct {
     int refs;
 } ipv4b_waker;
 
+/* The descriptor: where it comes from and what it is. Set once, by conn.c. */
 typedef struct {
-    PyObject_HEAD
-    PyObject *weakrefs;
-    ipv4b_state *state;
     PyObject *sock;   /* asked for its fileno at every call; NULL for a borrowed descriptor */
     PyObject *fileno; /* its method, bound, if that is one in C, which nobody replaces; or NULL */
     int fd;           /* the borrowed descriptor, or -1 */
     int type;         /* SOCK_DGRAM, ... */
     int protocol;
+} ipv4b_conn_descriptor;
+
+/* The connection's life and the calls inside it. */
+typedef struct {
     bool open;
-    bool release_due;    /* closed while a call was inside: the last one out closes the socket */
-    int calls;           /* inside the I/O loop */
-    int plain_reads;     /* attempts to read that are being made past the queue */
-    unsigned int forks;  /* the state's, when the counts and the waker were last ours */
+    bool release_due;   /* closed while a call was inside: the last one out closes the socket */
+    int calls;          /* inside the I/O loop */
+    int plain_reads;    /* attempts to read that bypass the queue now */
+    unsigned int forks; /* the state's, when the counts and the waker were last ours */
+} ipv4b_conn_life;
+
+/* How long calls wait, and what wakes them. */
+typedef struct {
     int64_t timeout;     /* ns, 0 for non-blocking, or IPV4B_FOREVER */
     int64_t deadline[2]; /* of reads and writes, on the clock of ipv4b_now(), or IPV4B_FOREVER */
+    ipv4b_waker *waker;  /* what those who wait now wait on, or NULL */
+} ipv4b_conn_waiting;
+
+/* What was set here and the kernel cannot tell, or is asked too often to ask it. */
+typedef struct {
     unsigned int control_flags; /* what set_control_message asked for */
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
-    bool gso, gro, recv_errors;
-    bool coalescing;                /* bundles were asked for once: the kernel goes on with them */
-    int gso_error;                  /* the errno for which offload of writes went off, or 0 */
-    ipv4b_gro *queue;               /* where gro keeps what did not fit; or NULL */
-    ipv4b_held_list held[2];        /* datagrams and network errors that no call could tell of */
-    ipv4b_held *spare;              /* memory for the next of those, or NULL */
-    ipv4b_gso_plan plan;            /* the memory of the last call's runs, for the next one */
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
-    int late_error[2];              /* an errno that came after a batch, for the next one; or 0 */
-    ipv4b_waker *waker;             /* what those who wait now wait on, or NULL */
-    ipv4b_scratch scratch[2];       /* the arrays of the last read and write, for the next one */
+    bool recv_errors;
+} ipv4b_conn_options;
+
+/* Coalesced datagrams on their way to the caller. */
+typedef struct {
+    bool gro;
+    bool coalescing;         /* the kernel coalesces: it was asked to once, and goes on with it */
+    ipv4b_gro *queue;        /* where gro keeps what did not fit; or NULL */
+    ipv4b_held_list held[2]; /* datagrams and network errors that no call could tell of */
+    ipv4b_held *spare;       /* memory for the next of those, or NULL */
+} ipv4b_conn_receiving;
+
+/* Offload of writes. */
+typedef struct {
+    bool gso;
+    int gso_error;       /* the errno for which offload of writes went off, or 0 */
+    ipv4b_gso_plan plan; /* the memory of the last call's runs, for the next one */
+} ipv4b_conn_sending;
+
+/* What one batch leaves for the next one of its direction. */
+typedef struct {
+    ipv4b_scratch scratch[2]; /* the arrays of the last read and write */
+    int late_error[2];        /* an errno that came after a batch, for the next one; or 0 */
+} ipv4b_conn_batches;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    ipv4b_state *state;
+    ipv4b_conn_descriptor descriptor;
+    ipv4b_conn_life life;
+    ipv4b_conn_waiting waiting;
+    ipv4b_conn_options options;
+    ipv4b_conn_receiving receiving;
+    ipv4b_conn_sending sending;
+    ipv4b_conn_batches batches;
 } ipv4b_conn_object;
 
 extern PyType_Spec ipv4b_conn_spec;
@@ -86,7 +123,8 @@ typedef struct ipv4b_io {
 static inline bool
 ipv4b_conn_takes_apart(const ipv4b_conn_object *self)
 {
-    return self->gro || (self->coalescing && !(self->control_flags & IPV4B_CM_SEGMENT));
+    return self->receiving.gro ||
+           (self->receiving.coalescing && !(self->options.control_flags & IPV4B_CM_SEGMENT));
 }
 
 /* The attempt of reads, from the queue or the socket. */
@@ -132,8 +170,8 @@ void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
 static inline void
 ipv4b_conn_check_fork(ipv4b_conn_object *self)
 {
-    if (self->state != NULL && self->forks != *self->state->forks) {
-        self->forks = *self->state->forks;
+    if (self->state != NULL && self->life.forks != *self->state->forks) {
+        self->life.forks = *self->state->forks;
         ipv4b_conn_forget_calls(self);
     }
 }

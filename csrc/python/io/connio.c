@@ -10,19 +10,19 @@
 static PyObject *
 conn_network(const ipv4b_conn_object *self)
 {
-    switch (self->type) {
+    switch (self->descriptor.type) {
     case SOCK_DGRAM:
-        return self->protocol == IPPROTO_UDP || self->protocol == 0
+        return self->descriptor.protocol == IPPROTO_UDP || self->descriptor.protocol == 0
                    ? PyUnicode_FromString("udp4")
-                   : PyUnicode_FromFormat("dgram4:%d", self->protocol);
+                   : PyUnicode_FromFormat("dgram4:%d", self->descriptor.protocol);
     case SOCK_RAW:
-        return PyUnicode_FromFormat("ip4:%d", self->protocol);
+        return PyUnicode_FromFormat("ip4:%d", self->descriptor.protocol);
     case SOCK_STREAM:
-        return self->protocol == IPPROTO_TCP || self->protocol == 0
+        return self->descriptor.protocol == IPPROTO_TCP || self->descriptor.protocol == 0
                    ? PyUnicode_FromString("tcp4")
-                   : PyUnicode_FromFormat("stream4:%d", self->protocol);
+                   : PyUnicode_FromFormat("stream4:%d", self->descriptor.protocol);
     default:
-        return PyUnicode_FromFormat("type%d:%d", self->type, self->protocol);
+        return PyUnicode_FromFormat("type%d:%d", self->descriptor.type, self->descriptor.protocol);
     }
 }
 
@@ -36,7 +36,7 @@ ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote, struct s
                 : getsockname(fd, (struct sockaddr *)out, &len)) < 0) {
         return -errno;
     }
-    if (self->type == SOCK_RAW) {
+    if (self->descriptor.type == SOCK_RAW) {
         out->sin_port = 0; /* Linux gives the protocol number here */
     }
     return 0;
@@ -56,7 +56,7 @@ ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote)
         }
         (void)ipv4b_addr_text(name.sin_addr, host);
         Py_SETREF(text, PyUnicode_FromFormat("%U%s%s", text, end == 0 ? " " : "->", host));
-        if (text != NULL && self->type != SOCK_RAW) {
+        if (text != NULL && self->descriptor.type != SOCK_RAW) {
             Py_SETREF(text, PyUnicode_FromFormat("%U:%d", text, ntohs(name.sin_port)));
         }
     }
@@ -70,16 +70,17 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
     long fd;
 
     ipv4b_conn_check_fork(self);
-    if (!self->open) {
+    if (!self->life.open) {
         return -1;
     }
-    if (self->sock == NULL) {
-        return self->fd;
+    if (self->descriptor.sock == NULL) {
+        return self->descriptor.fd;
     }
     /* A method in C is called past the interpreter, which saves a tenth of a call's instructions. */
-    number = self->fileno != NULL
-                 ? PyCFunction_GET_FUNCTION(self->fileno)(PyCFunction_GET_SELF(self->fileno), NULL)
-                 : PyObject_CallMethodNoArgs(self->sock, self->state->str_fileno);
+    number = self->descriptor.fileno != NULL
+                 ? PyCFunction_GET_FUNCTION(self->descriptor.fileno)(
+                       PyCFunction_GET_SELF(self->descriptor.fileno), NULL)
+                 : PyObject_CallMethodNoArgs(self->descriptor.sock, self->state->str_fileno);
     if (number == NULL) {
         return -2;
     }
@@ -93,7 +94,7 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
         return -2;
     }
     /* That may have been Python code, which has closed the connection. */
-    return fd < 0 || !self->open ? -1 : (int)fd;
+    return fd < 0 || !self->life.open ? -1 : (int)fd;
 }
 
 static int
@@ -122,9 +123,9 @@ ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err)
 int
 ipv4b_conn_raise_late(ipv4b_conn_object *self, ipv4b_direction direction)
 {
-    int late = self->late_error[direction];
+    int late = self->batches.late_error[direction];
 
-    self->late_error[direction] = 0;
+    self->batches.late_error[direction] = 0;
     return late == 0 ? 0 : ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
 }
 
@@ -153,7 +154,7 @@ waker_release(ipv4b_waker *waker)
 static int
 waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
 {
-    if (self->waker == NULL) {
+    if (self->waiting.waker == NULL) {
         ipv4b_waker *fresh = PyMem_Malloc(sizeof *fresh);
         int r;
 
@@ -167,26 +168,26 @@ waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
             return -r;
         }
         fresh->refs = 1; /* the connection's own */
-        self->waker = fresh;
+        self->waiting.waker = fresh;
     }
-    self->waker->refs++;
-    *out = self->waker;
+    self->waiting.waker->refs++;
+    *out = self->waiting.waker;
     return 0;
 }
 
 void
 ipv4b_conn_forget_calls(ipv4b_conn_object *self)
 {
-    self->calls = self->plain_reads = 0;
+    self->life.calls = self->life.plain_reads = 0;
     /* Signalled, it would wake the parent's threads for ever: the descriptor is the same file. */
-    if (self->waker != NULL) {
-        ipv4b_wake_close(&self->waker->wake);
-        PyMem_Free(self->waker);
-        self->waker = NULL;
+    if (self->waiting.waker != NULL) {
+        ipv4b_wake_close(&self->waiting.waker->wake);
+        PyMem_Free(self->waiting.waker);
+        self->waiting.waker = NULL;
     }
     ipv4b_hold_drop(self);
-    if (self->queue != NULL) {
-        ipv4b_gro_after_fork(self->queue);
+    if (self->receiving.queue != NULL) {
+        ipv4b_gro_after_fork(self->receiving.queue);
     }
 }
 
@@ -196,8 +197,8 @@ ipv4b_conn_drop_waker(ipv4b_conn_object *self)
     ipv4b_waker *waker;
 
     ipv4b_conn_check_fork(self);
-    waker = self->waker;
-    self->waker = NULL;
+    waker = self->waiting.waker;
+    self->waiting.waker = NULL;
     if (waker != NULL && waker->refs > 1) {
         ipv4b_wake_signal(&waker->wake);
     }
@@ -208,7 +209,7 @@ void
 ipv4b_conn_wake(ipv4b_conn_object *self)
 {
     /* With nobody waiting, the descriptor stays for those to come. */
-    if (self->waker != NULL && self->waker->refs > 1) {
+    if (self->waiting.waker != NULL && self->waiting.waker->refs > 1) {
         ipv4b_conn_drop_waker(self);
     }
 }
@@ -218,8 +219,8 @@ static void
 conn_count(ipv4b_conn_object *self, ipv4b_io *io)
 {
     ipv4b_conn_check_fork(self); /* first, since it forgets what was counted */
-    io->forks = self->forks;
-    self->calls++;
+    io->forks = self->life.forks;
+    self->life.calls++;
 }
 
 /* The last call out closes the socket for a close() that came meanwhile; an exception that is set
@@ -230,8 +231,8 @@ conn_leave(ipv4b_conn_object *self, const ipv4b_io *io)
     PyObject *type, *value, *traceback;
 
     ipv4b_conn_check_fork(self);
-    self->calls -= io->forks == self->forks;
-    if (self->calls > 0 || !self->release_due) {
+    self->life.calls -= io->forks == self->life.forks;
+    if (self->life.calls > 0 || !self->life.release_due) {
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
@@ -246,9 +247,9 @@ ipv4b_conn_release(ipv4b_conn_object *self)
 {
     PyObject *close, *result;
 
-    self->release_due = false;
-    if (self->sock != NULL) {
-        close = PyObject_GetAttr(self->sock, self->state->str_close);
+    self->life.release_due = false;
+    if (self->descriptor.sock != NULL) {
+        close = PyObject_GetAttr(self->descriptor.sock, self->state->str_close);
         if (close == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
         }
@@ -261,8 +262,8 @@ ipv4b_conn_release(ipv4b_conn_object *self)
         Py_DECREF(result);
     }
     ipv4b_hold_drop(self);
-    ipv4b_gro_free(self->queue); /* what was not read is lost, as it is in the kernel */
-    self->queue = NULL;
+    ipv4b_gro_free(self->receiving.queue); /* what was not read is lost, as it is in the kernel */
+    self->receiving.queue = NULL;
     return 0;
 }
 
@@ -299,7 +300,7 @@ is_data_read(const ipv4b_io *io)
 static void
 conn_choose_queue(const ipv4b_conn_object *self, ipv4b_io *io)
 {
-    io->queue = is_data_read(io) ? self->queue : NULL;
+    io->queue = is_data_read(io) ? self->receiving.queue : NULL;
     io->drain = io->queue != NULL && !ipv4b_conn_takes_apart(self);
     if (io->drain && ipv4b_gro_pending(io->queue) == 0) {
         io->queue = NULL;
@@ -328,13 +329,13 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     }
     conn_choose_queue(self, io);
     plain = io->queue == NULL && is_data_read(io);
-    self->plain_reads += plain;
+    self->life.plain_reads += plain;
     Py_BEGIN_ALLOW_THREADS
     r = io->attempt(fd, io);
     Py_END_ALLOW_THREADS
-    self->plain_reads -= plain;
+    self->life.plain_reads -= plain;
     /* What is left in the queue does not wake those who wait on the socket. */
-    if (io->queue != NULL && self->waker != NULL && self->waker->refs > 1 &&
+    if (io->queue != NULL && self->waiting.waker != NULL && self->waiting.waker->refs > 1 &&
         ipv4b_gro_pending(io->queue) > 0) {
         ipv4b_conn_wake(self);
     }
@@ -350,7 +351,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
      * IP_RECVERR). */
     short readable = io->flags & IPV4B_MSG_ERRQUEUE ? 0 : POLLIN;
     short events = io->direction == IPV4B_WRITE ? POLLOUT : readable;
-    int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->timeout;
+    int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->waiting.timeout;
     int64_t limit = io->limit;
     bool fruitless = false;
 
@@ -362,7 +363,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
 
         if (fd < 0) {
             /* A socket that was closed behind our back is no message's error. */
-            io->error = self->open ? 0 : EBADF;
+            io->error = self->life.open ? 0 : EBADF;
             return -1;
         }
         if (io->forks != *self->state->forks) {
@@ -386,7 +387,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {
             return ipv4b_conn_raise(self, operation, io->error);
         }
-        if (!self->open || ipv4b_hold_waits(self, io) ||
+        if (!self->life.open || ipv4b_hold_waits(self, io) ||
             (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
             continue; /* closed while the GIL was released, which is raised above, or filled */
         }
@@ -395,7 +396,9 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
             limit = timeout == IPV4B_FOREVER ? IPV4B_FOREVER : now + timeout;
         }
         /* Looked up each time: another thread may move the deadline, and wakes us when it does. */
-        deadline = self->deadline[io->direction] < limit ? self->deadline[io->direction] : limit;
+        deadline = self->waiting.deadline[io->direction] < limit
+                       ? self->waiting.deadline[io->direction]
+                       : limit;
         if (deadline <= now) {
             io->error = ETIMEDOUT;
             return raise_with_text(self, operation, ETIMEDOUT, "timed out");
@@ -429,8 +432,8 @@ ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
 
     until = until < limit ? until : limit;
     /* A signal, or a deadline that moves, wakes us before the time. */
-    while (r == 0 && self->open) {
-        int64_t deadline = self->deadline[IPV4B_WRITE];
+    while (r == 0 && self->life.open) {
+        int64_t deadline = self->waiting.deadline[IPV4B_WRITE];
 
         deadline = until < deadline ? until : deadline;
         if (deadline <= ipv4b_now()) {

@@ -39,7 +39,7 @@ ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *o
 PyObject *
 ipv4b_conn_get_timeout(PyObject *self, void *Py_UNUSED(closure))
 {
-    int64_t timeout = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->timeout);
+    int64_t timeout = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->waiting.timeout);
 
     if (timeout == IPV4B_FOREVER) {
         Py_RETURN_NONE;
@@ -57,7 +57,7 @@ ipv4b_conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
         return -1;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->timeout, timeout);
+    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->waiting.timeout, timeout);
     Py_END_CRITICAL_SECTION();
     return 0;
 }
@@ -77,10 +77,10 @@ set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
     Py_BEGIN_CRITICAL_SECTION(self);
     fd = ipv4b_conn_fileno(self, "set_deadline");
     if (fd >= 0 && of_reads) {
-        self->deadline[IPV4B_READ] = deadline;
+        self->waiting.deadline[IPV4B_READ] = deadline;
     }
     if (fd >= 0 && of_writes) {
-        self->deadline[IPV4B_WRITE] = deadline;
+        self->waiting.deadline[IPV4B_WRITE] = deadline;
     }
     if (fd >= 0) {
         ipv4b_conn_wake(self);

@@ -31,7 +31,7 @@ PyStructSequence_Desc ipv4b_queued_error_desc = {
 PyObject *
 ipv4b_recv_errors_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->recv_errors));
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->options.recv_errors));
 }
 
 int
@@ -46,7 +46,7 @@ ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     Py_BEGIN_CRITICAL_SECTION(self);
     r = ipv4b_setsockopt_locked(self, "recv_errors", IPPROTO_IP, IPV4B_IP_RECVERR, &on, sizeof on);
     if (r == 0) {
-        IPV4B_STORE_RELAXED(self->recv_errors, on != 0);
+        IPV4B_STORE_RELAXED(self->options.recv_errors, on != 0);
     }
     Py_END_CRITICAL_SECTION();
     return r;

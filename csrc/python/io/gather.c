@@ -12,11 +12,11 @@ scratch_take(ipv4b_batch *b, size_t n)
 {
     ipv4b_conn_object *conn = b->conn;
 
-    b->scratch = conn->scratch[b->direction];
-    conn->scratch[b->direction] = (ipv4b_scratch){0};
-    if (b->direction == IPV4B_WRITE && conn->gso) {
-        b->sender.plan = conn->plan;
-        conn->plan = (ipv4b_gso_plan){0};
+    b->scratch = conn->batches.scratch[b->direction];
+    conn->batches.scratch[b->direction] = (ipv4b_scratch){0};
+    if (b->direction == IPV4B_WRITE && conn->sending.gso) {
+        b->sender.plan = conn->sending.plan;
+        conn->sending.plan = (ipv4b_gso_plan){0};
     }
     if (ipv4b_scratch_reserve(&b->scratch, n) < 0) {
         PyErr_NoMemory();
@@ -31,8 +31,8 @@ scratch_return(ipv4b_batch *b)
 {
     ipv4b_conn_object *conn = b->conn;
 
-    if (conn->scratch[b->direction].capacity == 0) {
-        conn->scratch[b->direction] = b->scratch;
+    if (conn->batches.scratch[b->direction].capacity == 0) {
+        conn->batches.scratch[b->direction] = b->scratch;
     }
     else {
         ipv4b_scratch_free(&b->scratch);
@@ -40,8 +40,8 @@ scratch_return(ipv4b_batch *b)
     if (b->sender.plan.slot_capacity == 0) {
         return;
     }
-    if (conn->plan.slot_capacity == 0) {
-        conn->plan = b->sender.plan;
+    if (conn->sending.plan.slot_capacity == 0) {
+        conn->sending.plan = b->sender.plan;
     }
     else {
         ipv4b_gso_plan_free(&b->sender.plan);

@@ -5,15 +5,15 @@
 static ipv4b_held_list *
 list_of(ipv4b_conn_object *self, int flags)
 {
-    return &self->held[(flags & IPV4B_MSG_ERRQUEUE) != 0];
+    return &self->receiving.held[(flags & IPV4B_MSG_ERRQUEUE) != 0];
 }
 
 ipv4b_held *
 ipv4b_hold_reserve(ipv4b_conn_object *self, size_t size)
 {
-    ipv4b_held *room = self->spare;
+    ipv4b_held *room = self->receiving.spare;
 
-    self->spare = NULL; /* a call in another thread makes its own */
+    self->receiving.spare = NULL; /* a call in another thread makes its own */
     if (!ipv4b_held_fits(room, size)) {
         ipv4b_held_free(room);
         room = ipv4b_held_new(size);
@@ -32,8 +32,8 @@ ipv4b_hold_settle(ipv4b_conn_object *self, ipv4b_held *room, const ipv4b_slot *t
         ipv4b_conn_wake(self); /* it does not wake those who wait on the socket */
     }
     else {
-        ipv4b_held_free(self->spare);
-        self->spare = room;
+        ipv4b_held_free(self->receiving.spare);
+        self->receiving.spare = room;
     }
 }
 
@@ -49,6 +49,6 @@ ipv4b_hold_recall(ipv4b_conn_object *self, const ipv4b_io *io)
 void
 ipv4b_hold_drop(ipv4b_conn_object *self)
 {
-    ipv4b_held_clear(&self->held[0]);
-    ipv4b_held_clear(&self->held[1]);
+    ipv4b_held_clear(&self->receiving.held[0]);
+    ipv4b_held_clear(&self->receiving.held[1]);
 }

@@ -25,7 +25,7 @@ static inline bool
 ipv4b_hold_waits(const ipv4b_conn_object *self, const ipv4b_io *io)
 {
     return io->direction == IPV4B_READ &&
-           self->held[(io->flags & IPV4B_MSG_ERRQUEUE) != 0].count > 0;
+           self->receiving.held[(io->flags & IPV4B_MSG_ERRQUEUE) != 0].count > 0;
 }
 
 /* Forgets all of it. */

@@ -83,7 +83,7 @@ send_out(PyObject *self, ipv4b_datagram *d, size_t count, bool has_name, size_t 
     h->msg_iovlen = count;
     h->msg_control = control_len == 0 ? NULL : d->control;
     h->msg_controllen = control_len;
-    d->sender.recv_errors = ((ipv4b_conn_object *)self)->recv_errors;
+    d->sender.recv_errors = ((ipv4b_conn_object *)self)->options.recv_errors;
     return move(self, d, IPV4B_WRITE);
 }
 
@@ -143,7 +143,7 @@ ipv4b_datagram_prepare(PyObject *self, const char *operation, PyObject *flags, i
     long long number = 0;
 
     memset(d, 0, sizeof *d);
-    if (!conn->open) {
+    if (!conn->life.open) {
         return ipv4b_conn_fileno(conn, operation) < 0 ? -1 : 0;
     }
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {

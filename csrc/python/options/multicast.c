@@ -92,7 +92,7 @@ PyObject *
 ipv4b_multicast_interface_get(PyObject *op, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    unsigned int index = IPV4B_LOAD_RELAXED(self->multicast_ifindex);
+    unsigned int index = IPV4B_LOAD_RELAXED(self->options.multicast_ifindex);
     struct in_addr addr = {0};
     socklen_t len = sizeof addr;
 
@@ -128,7 +128,7 @@ ipv4b_multicast_interface_set(PyObject *op, PyObject *value, void *Py_UNUSED(clo
     r = ipv4b_setsockopt_locked(self, "multicast_interface", IPPROTO_IP, IP_MULTICAST_IF, &request,
                                 sizeof request);
     if (r == 0) {
-        IPV4B_STORE_RELAXED(self->multicast_ifindex, index);
+        IPV4B_STORE_RELAXED(self->options.multicast_ifindex, index);
     }
     Py_END_CRITICAL_SECTION();
     return r;

@@ -20,9 +20,9 @@ request_control(ipv4b_conn_object *self, const char *operation, int fd, unsigned
     unsigned int coalesce = gro ? IPV4B_CM_SEGMENT : 0;
     int r;
 
-    r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->kernel_flags);
-    IPV4B_STORE_RELAXED(self->control_flags,
-                        r < 0 ? self->kernel_flags & (flags | ~coalesce) : flags);
+    r = ipv4b_ancillary_request(fd, flags | coalesce, changed, &self->options.kernel_flags);
+    IPV4B_STORE_RELAXED(self->options.control_flags,
+                        r < 0 ? self->options.kernel_flags & (flags | ~coalesce) : flags);
     if (r == -ENOPROTOOPT && IPV4B_UDP_GRO < 0) {
         PyErr_Format(PyExc_NotImplementedError, "%s: this platform has not all of flags 0x%x",
                      operation, flags | coalesce);
@@ -35,10 +35,10 @@ request_control(ipv4b_conn_object *self, const char *operation, int fd, unsigned
 static int
 gro_make_queue(ipv4b_conn_object *self)
 {
-    if (self->queue == NULL) {
-        self->queue = ipv4b_gro_new();
+    if (self->receiving.queue == NULL) {
+        self->receiving.queue = ipv4b_gro_new();
     }
-    if (self->queue == NULL) {
+    if (self->receiving.queue == NULL) {
         PyErr_NoMemory();
         return -1;
     }
@@ -50,7 +50,7 @@ ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
 {
     static const char operation[] = "set_control_message";
     int fd = ipv4b_conn_fileno(self, operation); /* may run Python code: before anything is read */
-    unsigned int had = self->control_flags;
+    unsigned int had = self->options.control_flags;
 
     if (fd < 0) {
         return -1;
@@ -61,16 +61,16 @@ ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
         if (gro_make_queue(self) < 0) {
             return -1;
         }
-        self->coalescing = true;
+        self->receiving.coalescing = true;
     }
     return request_control(self, operation, fd, on ? had | flags : had & ~flags, flags,
-                           self->coalescing);
+                           self->receiving.coalescing);
 }
 
 PyObject *
 ipv4b_gso_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gso));
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->sending.gso));
 }
 
 int
@@ -90,8 +90,8 @@ ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    IPV4B_STORE_RELAXED(self->gso, on != 0);
-    IPV4B_STORE_RELAXED(self->gso_error, 0);
+    IPV4B_STORE_RELAXED(self->sending.gso, on != 0);
+    IPV4B_STORE_RELAXED(self->sending.gso_error, 0);
     Py_END_CRITICAL_SECTION();
     return 0;
 }
@@ -99,7 +99,7 @@ ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 PyObject *
 ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
 {
-    int number = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)op)->gso_error);
+    int number = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)op)->sending.gso_error);
     PyObject *what, *error;
 
     if (number == 0) {
@@ -114,7 +114,7 @@ ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
 PyObject *
 ipv4b_gro_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->gro));
+    return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->receiving.gro));
 }
 
 /* With the connection's lock: reads that begin now go through the queue, or no longer have to.
@@ -128,7 +128,7 @@ gro_switch(ipv4b_conn_object *self, bool on)
     if (on && gro_make_queue(self) < 0) {
         return -1;
     }
-    IPV4B_STORE_RELAXED(self->gro, on);
+    IPV4B_STORE_RELAXED(self->receiving.gro, on);
     return 0;
 }
 
@@ -142,7 +142,7 @@ gro_wait_for_plain_reads(ipv4b_conn_object *self)
 
     for (;;) {
         Py_BEGIN_CRITICAL_SECTION(self);
-        plain_reads = self->plain_reads;
+        plain_reads = self->life.plain_reads;
         Py_END_CRITICAL_SECTION();
         if (plain_reads == 0) {
             return 0;
@@ -174,12 +174,14 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     r = gro_wait_for_plain_reads(self);
     Py_BEGIN_CRITICAL_SECTION(self);
     fd = r < 0 ? -1 : ipv4b_conn_fileno(self, "gro");
-    r = fd < 0 ? -1 : request_control(self, "gro", fd, self->control_flags, IPV4B_CM_SEGMENT, true);
+    r = fd < 0
+            ? -1
+            : request_control(self, "gro", fd, self->options.control_flags, IPV4B_CM_SEGMENT, true);
     if (r == 0) {
-        self->coalescing = true;
+        self->receiving.coalescing = true;
     }
     else {
-        IPV4B_STORE_RELAXED(self->gro, false);
+        IPV4B_STORE_RELAXED(self->receiving.gro, false);
     }
     Py_END_CRITICAL_SECTION();
     return r;
@@ -193,8 +195,8 @@ ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     ipv4b_conn_check_fork(self);
-    pending = ipv4b_held_pending(&self->held[0], ipv4b_conn_takes_apart(self)) +
-              (self->queue == NULL ? 0 : ipv4b_gro_pending(self->queue));
+    pending = ipv4b_held_pending(&self->receiving.held[0], ipv4b_conn_takes_apart(self)) +
+              (self->receiving.queue == NULL ? 0 : ipv4b_gro_pending(self->receiving.queue));
     Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(pending);
 }

@@ -51,7 +51,8 @@ dgram_set_control_message(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 static PyObject *
 dgram_get_control_flags(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->control_flags));
+    return PyLong_FromUnsignedLong(
+        IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->options.control_flags));
 }
 
 #define ARGUMENTS                                                                                  \

@@ -70,7 +70,8 @@ read_packet(PyObject *self, PyObject **values)
         return NULL;
     }
     /* The error queue gives back what was sent, which had no header of ours. */
-    strip = ((ipv4b_conn_object *)self)->type == SOCK_RAW && !(d.flags & IPV4B_MSG_ERRQUEUE);
+    strip =
+        ((ipv4b_conn_object *)self)->descriptor.type == SOCK_RAW && !(d.flags & IPV4B_MSG_ERRQUEUE);
     d.iov[0] = (struct iovec){d.header, strip ? IPV4B_HEADER_LEN : 0};
     d.iov[1] = (struct iovec){buffer.buf, (size_t)buffer.len};
     d.iov[2] = (struct iovec){d.spill, strip ? IPV4B_OPTIONS_MAX : 0};
