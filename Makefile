@@ -90,7 +90,7 @@ test-pythons: | prerequisites
 	@$(PYTHON) tools/test_pythons.py $(PYTHON) $(PYTHONS)
 
 # With leaks: each process of the suite is searched at its end, and fails for one. What Python's own lists still
-# lead to is none to LeakSanitizer; tests/test_memory.py and tools/leaks.py count that.
+# lead to is none to LeakSanitizer; tests/faults/test_memory.py and tools/leaks.py count that.
 sanitize: $(VENV)/sanitize/installed test-c test-msan
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -107,7 +107,8 @@ freethreaded:
 freethreaded-tests: $(VENV)/freethreaded/installed
 	@IPV4BATCH_HAMMER_SECONDS=$(HAMMER_SECONDS) $(VENV)/freethreaded/bin/$(PYTEST)
 
-TSAN_TESTS = $(addprefix tests/test_,hammer.py concurrency.py offload_threads.py network_errors_threads.py)
+TSAN_TESTS = tests/io/test_hammer.py tests/io/test_concurrency.py \
+    tests/offload/test_offload_threads.py tests/errors/test_network_errors_threads.py
 
 # The environment is the plain interpreter's, which is the faster one by far to install with.
 tsan:
@@ -134,8 +135,11 @@ leaks-here: $(VENV)/leaks/installed
 	@$(VENV)/leaks/bin/python tools/leaks.py $(LEAKS_ARGS)
 
 # Some tests under valgrind: no byte that nobody set decides anything here, or goes to the kernel.
-MEMCHECK_TESTS ?= $(addprefix tests/test_,batch.py control.py control_io.py datagram.py datagram_raw.py header.py held.py \
-    message.py network_errors.py offload.py options.py rawconn.py segments.py truncation.py write_all.py)
+MEMCHECK_TESTS ?= tests/io/test_batch.py tests/values/test_control.py tests/io/test_control_io.py \
+    tests/io/test_datagram.py tests/io/test_datagram_raw.py tests/values/test_header.py \
+    tests/faults/test_held.py tests/messages/test_message.py tests/errors/test_network_errors.py \
+    tests/offload/test_offload.py tests/options/test_options.py tests/types/test_rawconn.py \
+    tests/messages/test_segments.py tests/messages/test_truncation.py tests/io/test_write_all.py
 .PHONY: memcheck
 memcheck: $(VENV)/test/installed
 	@command -v valgrind >/dev/null || { echo 'make memcheck needs valgrind (Debian: valgrind)' >&2; exit 1; }
@@ -159,7 +163,7 @@ coverage: $(VENV)/coverage/installed
 
 # The C core with no Python, in both builds: with and without recvmmsg. Once for a compiler, until
 # something changes.
-C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+C_TESTS := $(patsubst tests/core/%.c,%,$(wildcard tests/core/test_*.c))
 C_TESTED = build/c/passed-$(notdir $(CC))
 test-c: $(C_TESTED)
 test-msan: build/c/passed-msan
@@ -173,16 +177,16 @@ define run_c_tests
 	@for build in $(BUILDS); do \
 	    mkdir -p build/c/$(1)/$$build && ( \
 	        cd build/c/$(1)/$$build && root=../../../.. || exit 1; \
-	        compile="$(2) $(C_WARNINGS) -g $(3) $$build -I$$root/csrc/core -I$$root/tests/c"; \
+	        compile="$(2) $(C_WARNINGS) -g $(3) $$build -I$$root/csrc/core -I$$root/tests/core"; \
 	        $$compile -c $$root/csrc/core/*.c || exit 1; \
 	        for test in $(C_TESTS); do \
-	            $$compile -o $$test $$root/tests/c/$$test.c *.o -lpthread && ./$$test || exit 1; \
+	            $$compile -o $$test $$root/tests/core/$$test.c *.o -lpthread && ./$$test || exit 1; \
 	        done \
 	    ) || exit 1; \
 	done
 endef
 
-C_TESTED_FILES := $(wildcard csrc/core/*.[ch] tests/c/*.[ch])
+C_TESTED_FILES := $(wildcard csrc/core/*.[ch] tests/core/*.[ch])
 $(C_TESTED): $(C_TESTED_FILES) | prerequisites
 	$(call run_c_tests,$(notdir $(CC)),$(CC),$(C_ASAN))
 	@touch $@
@@ -193,7 +197,7 @@ build/c/passed-msan: $(C_TESTED_FILES)
 	$(call run_c_tests,msan,clang,$(C_MSAN))
 	@touch $@
 
-include tests/c/cross.mk
+include tests/core/cross.mk
 include tests/fuzz/targets.mk
 
 # The programs import each other from their own directory, here and below.
@@ -227,7 +231,7 @@ $(VENV)/lint/installed: $(SOURCES) | prerequisites
 	@rm -rf build/lib* build/temp* build/bdist* ipv4batch.egg-info
 	@touch $@
 
-C_FILES := $(wildcard csrc/*/*.[ch] csrc/*/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/faults/*.c benchmarks/peers/*.[ch])
+C_FILES := $(wildcard csrc/*/*.[ch] csrc/*/*/*.[ch] tests/core/*.[ch] tests/fuzz/*.[ch] tests/support/*.c benchmarks/peers/*.[ch])
 INCLUDES = -Icsrc -isystem $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 lint: $(VENV)/lint/installed

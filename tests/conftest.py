@@ -18,16 +18,16 @@ import pytest
 import ipv4batch
 
 pytest.register_assert_rewrite(
-    "support_model",
-    "support_net",
-    "support_hammer",
-    "support_hammer_values",
-    "support_nomemory",
-    "support_porting_conn",
-    "support_porting_data",
+    "support.model",
+    "support.net",
+    "support.hammer",
+    "support.hammer_values",
+    "support.nomemory",
+    "support.porting_conn",
+    "support.porting_data",
 )
-from support_clogged import Clogged  # noqa: E402
-from support_net import open_udp, udp_socket  # noqa: E402
+from support.clogged import Clogged  # noqa: E402
+from support.net import open_udp, udp_socket  # noqa: E402
 
 # No directory for what was found: the suite must run where none can be made. No time limit for one
 # example either: the machine may be busy. CI takes the same examples each time: it judges a change,

@@ -2,7 +2,7 @@
 
 None may be altered, none come twice, and none be missing but what the kernel admits to have dropped
 (SO_RXQ_OVFL); and neither process may grow. Prints a table, and ends with 1 if anything of that is
-not so. `--datagrams` sets how many; the ways that they go are in support_soak.py.
+not so. `--datagrams` sets how many; the ways that they go are in support/soak.py.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 
 from rich.console import Console
 from rich.live import Live
-from support_soak import WAYS, Flow, Outcome, flows
-from support_soak_sides import Receiver, Sender, memory, shared_numbers
+from support.soak import WAYS, Flow, Outcome, flows
+from support.soak_sides import Receiver, Sender, memory, shared_numbers
 
 DATAGRAMS = 100_000_000
 ROUNDS = 20

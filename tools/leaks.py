@@ -134,7 +134,8 @@ def main() -> int:
     # Interpreters that tests start print what other builds keep to themselves.
     os.environ["PYTHONWARNINGS"] = "ignore::ResourceWarning"
     rounds = Rounds(arguments.warm, arguments.rounds, arguments.each)
-    where = [str(TESTS / Path(name).name) for name in arguments.modules] or [str(TESTS)]
+    where = [str(path) for name in arguments.modules for path in TESTS.rglob(Path(name).name)]
+    where = where or [str(TESTS)]
     # Hypothesis' plugin wraps the settings of a test once more each time that it runs.
     without = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     status = pytest.main(["-qq", *without, *where], plugins=[rounds])

@@ -1,0 +1,1 @@
+"""What the tests share: one module for each concept, imported as support.NAME."""
