@@ -1,6 +1,10 @@
 /* capability.c - see capability.h. */
 #include "capability.h"
 
+#ifndef SOCK_CLOEXEC
+#define SOCK_CLOEXEC 0 /* the descriptors live for a moment */
+#endif
+
 enum { PROTOCOL_EXPERIMENTAL = 253 /* RFC 3692 */ };
 
 static bool
@@ -48,7 +52,7 @@ has_sendmmsg(int fd)
 int
 ipv4b_capabilities_probe(ipv4b_capabilities *out)
 {
-    int udp = socket(AF_INET, SOCK_DGRAM, 0);
+    int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int raw;
 
     if (udp < 0) {
@@ -59,7 +63,7 @@ ipv4b_capabilities_probe(ipv4b_capabilities *out)
     out->gso = has_option(udp, IPV4B_UDP_SEGMENT);
     out->gro = has_option(udp, IPV4B_UDP_GRO);
     (void)close(udp);
-    raw = socket(AF_INET, SOCK_RAW, PROTOCOL_EXPERIMENTAL);
+    raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, PROTOCOL_EXPERIMENTAL);
     out->raw_sockets = raw >= 0;
     if (raw >= 0) {
         (void)close(raw);

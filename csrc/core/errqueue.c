@@ -2,6 +2,7 @@
 #include "errqueue.h"
 
 #include "cmsg.h"
+#include "iovec.h"
 
 static void
 parse_item(const ipv4b_cmsg_item *item, ipv4b_queued_error *out)
@@ -51,6 +52,24 @@ ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e)
     }
     e->slot.msg_len = (unsigned int)r;
     return 1;
+}
+
+void
+ipv4b_errqueue_copy(ipv4b_queued_error *e, const ipv4b_slot *from)
+{
+    const struct msghdr *h = &from->msg_hdr;
+    size_t len = from->msg_len < sizeof e->data ? from->msg_len : sizeof e->data;
+    size_t control_len = (size_t)h->msg_controllen;
+
+    ipv4b_errqueue_prepare(e);
+    e->slot.msg_len = (unsigned int)ipv4b_gather_bytes(e->data, len, h);
+    control_len = control_len < sizeof e->control ? control_len : sizeof e->control;
+    memcpy(e->control, h->msg_control, control_len);
+    e->slot.msg_hdr.msg_controllen = control_len;
+    e->slot.msg_hdr.msg_namelen = h->msg_namelen;
+    if (h->msg_namelen == sizeof e->addr) {
+        memcpy(&e->addr, h->msg_name, sizeof e->addr);
+    }
 }
 
 void

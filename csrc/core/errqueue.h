@@ -12,7 +12,7 @@ enum {
     IPV4B_ERROR_CONTROL = 512
 };
 
-typedef struct {
+typedef struct ipv4b_queued_error {
     int error;      /* errno */
     uint8_t origin; /* SO_EE_ORIGIN_*: 1 local, 2 ICMP, ... */
     uint8_t icmp_type, icmp_code;
@@ -23,6 +23,7 @@ typedef struct {
     size_t len;              /* bytes of `data` */
     ipv4b_slot slot;         /* what the kernel fills: addr, data and control */
     struct iovec iov;
+    struct ipv4b_queued_error *next; /* for whoever keeps several */
     unsigned char data[IPV4B_ERROR_DATA];
     unsigned char control[IPV4B_ERROR_CONTROL];
 } ipv4b_queued_error;
@@ -33,6 +34,9 @@ void ipv4b_errqueue_prepare(ipv4b_queued_error *e);
 /* Takes the next error off the queue, without waiting. Returns 1, or -errno (-EAGAIN when the queue
  * is empty). */
 int ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e);
+
+/* Copies an entry that was received into another slot. */
+void ipv4b_errqueue_copy(ipv4b_queued_error *e, const ipv4b_slot *from);
 
 /* Finds out what the slot has received. An item of the queue that is no error (a transmit timestamp)
  * has error 0. */

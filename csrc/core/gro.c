@@ -1,10 +1,12 @@
 /* gro.c - see gro.h. */
 #include "gro.h"
 
+#include <stdatomic.h>
+
 #include "ancillary.h"
 #include "cmsg.h"
+#include "iovec.h"
 #include "mmsg.h"
-#include "scatter.h"
 
 /* Page-aligned: the kernel's copy to an odd address takes several times as long on some
  * processors. */
@@ -34,6 +36,8 @@ struct ipv4b_gro {
     size_t current;        /* the first that is not used up */
     size_t offset;         /* bytes of it that are used up */
     source source;         /* what is in it */
+    size_t left;           /* datagrams in all buffers that are not used up */
+    atomic_size_t pending; /* the same after each call, for whoever does not hold the lock */
 };
 
 ipv4b_gro *
@@ -150,6 +154,10 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
     }
     r = ipv4b_mmsg_recv(fd, q->slots, n, flags & ~(MSG_PEEK | MSG_TRUNC), late);
     q->count = r < 0 ? 0 : (size_t)r;
+    q->left = 0;
+    for (size_t i = 0; i < q->count; i++) {
+        q->left += ipv4b_gro_segments(q->slots[i].msg_len, ipv4b_gro_segment_size(&q->slots[i]));
+    }
     select_buffer(q, 0);
     return r;
 }
@@ -227,6 +235,7 @@ hand_out(ipv4b_gro *q, ipv4b_slot *slots, size_t n, int flags)
         offset += len;
     }
     q->offset = offset;
+    q->left -= done;
     if (offset >= from.total) {
         select_buffer(q, q->current + 1);
     }
@@ -293,25 +302,15 @@ ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, boo
     (void)pthread_mutex_lock(&q->lock);
     r = flags & MSG_PEEK ? peek(q, fd, slots, n, flags, receive, late)
                          : take(q, fd, slots, n, flags, receive, late);
+    atomic_store_explicit(&q->pending, q->left, memory_order_relaxed);
     (void)pthread_mutex_unlock(&q->lock);
     return r;
 }
 
 size_t
-ipv4b_gro_pending(ipv4b_gro *q)
+ipv4b_gro_pending(const ipv4b_gro *q)
 {
-    size_t pending = 0;
-
-    (void)pthread_mutex_lock(&q->lock);
-    for (size_t i = q->current; i < q->count; i++) {
-        size_t total = q->slots[i].msg_len - (i == q->current ? q->offset : 0);
-        size_t size =
-            i == q->current ? q->source.segment_size : ipv4b_gro_segment_size(&q->slots[i]);
-
-        pending += ipv4b_gro_segments(total, size);
-    }
-    (void)pthread_mutex_unlock(&q->lock);
-    return pending;
+    return atomic_load_explicit(&q->pending, memory_order_relaxed);
 }
 
 void
@@ -322,4 +321,6 @@ ipv4b_gro_after_fork(ipv4b_gro *q)
     (void)pthread_mutex_init(&q->lock, NULL);
     q->count = q->current = 0;
     q->prepared = 0;
+    q->left = 0;
+    atomic_store_explicit(&q->pending, 0, memory_order_relaxed);
 }

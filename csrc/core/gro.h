@@ -20,8 +20,8 @@ typedef struct ipv4b_gro ipv4b_gro;
 ipv4b_gro *ipv4b_gro_new(void);
 void ipv4b_gro_free(ipv4b_gro *q);
 
-/* How many datagrams are waiting in the queue. */
-size_t ipv4b_gro_pending(ipv4b_gro *q);
+/* How many datagrams were waiting in the queue after the last receive; takes no lock. */
+size_t ipv4b_gro_pending(const ipv4b_gro *q);
 
 /* Fills slots, first from the queue and then from the socket without waiting, as ipv4b_mmsg_recv
  * does. With MSG_PEEK in flags the first datagram fills every slot and stays, as with recvmmsg.

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 from support.net import LIMIT, Call, Wrapped, open_raw, own_host, raises, udp_socket
 
-from ipv4batch import Conn, ControlFlags, Header, ICMPFilter, Message, PacketConn, RawConn
+from ipv4batch import (
+    Conn,
+    ControlFlags,
+    Header,
+    ICMPFilter,
+    Message,
+    PacketConn,
+    RawConn,
+    new_messages,
+)
 
 HERE = own_host(10)
 PROTOCOL = 253  # for experiments (RFC 3692)
@@ -41,17 +50,38 @@ def test_two_connections_share_a_socket(sock: socket.socket) -> None:
     other.close()
 
 
-def test_a_close_that_fails_has_closed_the_connection(sock: socket.socket) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "not now"), KeyboardInterrupt("not now")])
+def test_a_close_that_fails_can_be_called_again(sock: socket.socket, error: BaseException) -> None:
     class Stubborn(Wrapped):
         def close(self) -> None:
-            raise OSError(errno.EIO, "not now")
+            if self.closed == 0:
+                self.closed += 1
+                raise error
+            super().close()
 
     conn = PacketConn(Stubborn(sock))
-    with pytest.raises(OSError, match="not now"):
+    with pytest.raises(type(error), match="not now"):
         conn.close()
     assert conn.fileno() == -1
-    conn.close()
+    with pytest.raises(OSError, match="closed"):
+        conn.read_batch(new_messages(1))
     assert sock.fileno() >= 0
+    conn.close()
+    assert sock.fileno() == -1
+    conn.close()
+
+
+def test_with_calls_the_close_of_a_subclass(sock: socket.socket) -> None:
+    class Sub(PacketConn):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+            super().close()
+
+    with Sub(sock) as conn:
+        pass
+    assert (conn.closed, conn.fileno()) == (1, -1)
 
 
 def test_the_object_is_asked_at_every_call(sock: socket.socket) -> None:

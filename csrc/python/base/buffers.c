@@ -116,13 +116,13 @@ ipv4b_buffers_join(const ipv4b_buffers *b, size_t n)
     return bytes;
 }
 
-static PyObject *
-slice(PyObject *sequence, Py_ssize_t start, Py_ssize_t stop)
+PyObject *
+ipv4b_view_part(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop)
 {
     PyObject *from = PyLong_FromSsize_t(start);
     PyObject *to = PyLong_FromSsize_t(stop);
     PyObject *range = from == NULL || to == NULL ? NULL : PySlice_New(from, to, NULL);
-    PyObject *part = range == NULL ? NULL : PyObject_GetItem(sequence, range);
+    PyObject *part = range == NULL ? NULL : PyObject_GetItem(memoryview, range);
 
     Py_XDECREF(from);
     Py_XDECREF(to);
@@ -141,7 +141,11 @@ whole_view(PyObject *exporter)
         return NULL;
     }
     info = PyMemoryView_GET_BUFFER(view);
-    if (info->ndim != 1 || info->itemsize != 1 || strcmp(info->format, "B") != 0) {
+    if (info->len == 0) {
+        /* memoryview.cast takes no shape with a zero in it. */
+        Py_SETREF(view, PyMemoryView_FromMemory((char *)&(char){0}, 0, PyBUF_WRITE));
+    }
+    else if (info->ndim != 1 || info->itemsize != 1 || strcmp(info->format, "B") != 0) {
         Py_SETREF(view, PyObject_CallMethod(view, "cast", "s", "B"));
     }
     return view;
@@ -173,7 +177,7 @@ view_apart(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
 
     if (PyBuffer_IsContiguous(info, 'C') && PyBuffer_IsContiguous(all, 'C') &&
         info->readonly == all->readonly && at >= 0 && at + info->len <= all->len) {
-        view = slice(whole, at + start, at + stop);
+        view = ipv4b_view_part(whole, at + start, at + stop);
     }
     Py_DECREF(whole);
 #else
@@ -189,7 +193,7 @@ ipv4b_slice(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop)
 {
     PyObject *view = view_apart(memoryview, start, stop);
 
-    return view != NULL || PyErr_Occurred() ? view : slice(memoryview, start, stop);
+    return view != NULL || PyErr_Occurred() ? view : ipv4b_view_part(memoryview, start, stop);
 }
 
 PyObject *
@@ -202,7 +206,7 @@ ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
     }
     view = whole_view(exporter);
     if (view != NULL && (start != 0 || stop != PyMemoryView_GET_BUFFER(view)->len)) {
-        Py_SETREF(view, slice(view, start, stop));
+        Py_SETREF(view, ipv4b_view_part(view, start, stop));
     }
     return view;
 }

@@ -38,6 +38,9 @@ PyObject *ipv4b_buffers_join(const ipv4b_buffers *b, size_t n);
  * an exception. */
 PyObject *ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop);
 
+/* memoryview[start:stop] of one that only the caller has: asks no exporter. */
+PyObject *ipv4b_view_part(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop);
+
 /* memoryview[start:stop] of one of bytes. */
 PyObject *ipv4b_slice(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop);
 

@@ -26,8 +26,6 @@ typedef struct {
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
-    PyObject *fork_counter;    /* a capsule, the interpreter's */
-    const unsigned int *forks; /* how many forks have made this process; in the capsule */
     struct ipv4b_endpoint_cache
         *endpoints; /* tuples that were made for addresses, or NULL (addr.h) */
 } ipv4b_state;

@@ -1,7 +1,7 @@
 /* batch.c - the batch engine: see batch.h for the locking rule.
  *
  * A call goes through four steps. ipv4b_gather pins every message of the list and fills the scratch
- * arrays, or raises with nothing changed (gather.c). The loop in connio.c makes the system call.
+ * arrays, or raises with nothing changed (gather.c). The loop in loop.c makes the system call.
  * ipv4b_gather_settle writes the results into the messages that were moved and takes their pins off,
  * and ipv4b_gather_end those of the others. Nothing after ipv4b_gather looks at the list again, so it
  * does not matter what another thread does to it.
@@ -10,7 +10,10 @@
 
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/descriptor.h"
 #include "python/io/gather.h"
+#include "python/io/loop.h"
+#include "python/io/waiting.h"
 
 static int
 attempt_write(int fd, ipv4b_io *io)
@@ -57,12 +60,12 @@ move(ipv4b_batch *b, ipv4b_io *io)
         ipv4b_gather_settle(b, (size_t)done);
     }
     if (direction == IPV4B_READ && io->late != 0) {
-        b->conn->batches.late_error[IPV4B_READ] = io->late;
+        b->conn->batches.pending_error[IPV4B_READ] = io->late;
     }
     if (direction == IPV4B_WRITE) {
         note_refusals(b, done < 0 ? io->error : b->sender.error);
         if (b->sender.late != 0) {
-            b->conn->batches.late_error[IPV4B_WRITE] = b->sender.late;
+            b->conn->batches.pending_error[IPV4B_WRITE] = b->sender.late;
         }
     }
     return done;
@@ -224,7 +227,7 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
         return NULL;
     }
     done = ipv4b_gather(&b, list);
-    if (done == 0 && b.pinned > 0 && ipv4b_conn_raise_late(b.conn, direction) < 0) {
+    if (done == 0 && b.pinned > 0 && ipv4b_conn_raise_pending(b.conn, direction) < 0) {
         done = mode == ONCE ? -1 : annotate(0, 0);
     }
     if (done == 0) {

@@ -1,4 +1,4 @@
-/* conn.h - the type Conn, base of PacketConn and RawConn: a socket, its life, and the one I/O loop.
+/* conn.h - what a connection consists of: one struct for each concept, each of which has its own file.
  *
  * Locking: the GIL, or the connection's critical section (locks.h), guards every member; a function
  * that takes an ipv4b_conn_object is called with it. Both are let go of during a system call that
@@ -12,10 +12,11 @@
 #include "python/base/state.h"
 
 #include "core/ancillary.h"
+#include "core/errqueue.h"
 #include "core/gro.h"
 #include "core/gso.h"
-#include "core/held.h"
 #include "core/mmsg.h"
+#include "core/unread.h"
 #include "core/wait.h"
 
 typedef enum { IPV4B_READ, IPV4B_WRITE } ipv4b_direction;
@@ -41,7 +42,7 @@ typedef struct {
     bool release_due;   /* closed while a call was inside: the last one out closes the socket */
     int calls;          /* inside the I/O loop */
     int plain_reads;    /* attempts to read that bypass the queue now */
-    unsigned int forks; /* the state's, when the counts and the waker were last ours */
+    unsigned int forks; /* ipv4b_forks() when the counts and the waker were last ours */
 } ipv4b_conn_life;
 
 /* How long calls wait, and what wakes them. */
@@ -62,10 +63,10 @@ typedef struct {
 /* Coalesced datagrams on their way to the caller. */
 typedef struct {
     bool gro;
-    bool coalescing;         /* the kernel coalesces: it was asked to once, and goes on with it */
-    ipv4b_gro *queue;        /* where gro keeps what did not fit; or NULL */
-    ipv4b_held_list held[2]; /* datagrams and network errors that no call could tell of */
-    ipv4b_held *spare;       /* memory for the next of those, or NULL */
+    bool coalescing;          /* the kernel coalesces: it was asked to once, and goes on with it */
+    ipv4b_gro *queue;         /* where gro keeps what did not fit; or NULL */
+    ipv4b_unread_list unread; /* datagrams whose results could not be made for want of memory */
+    ipv4b_queued_error *unread_errors; /* the same of the error queue; each has its next */
 } ipv4b_conn_receiving;
 
 /* Offload of writes. */
@@ -78,7 +79,7 @@ typedef struct {
 /* What one batch leaves for the next one of its direction. */
 typedef struct {
     ipv4b_scratch scratch[2]; /* the arrays of the last read and write */
-    int late_error[2];        /* an errno that came after a batch, for the next one; or 0 */
+    int pending_error[2];     /* an errno that came after a batch, for the next one; or 0 */
 } ipv4b_conn_batches;
 
 typedef struct {
@@ -94,101 +95,13 @@ typedef struct {
     ipv4b_conn_batches batches;
 } ipv4b_conn_object;
 
-extern PyType_Spec ipv4b_conn_spec;
-
-struct ipv4b_io;
-
-/* What the loop repeats: a system call that never waits. Runs without the GIL. Returns >= 0 or
- * -errno. */
-typedef int (*ipv4b_attempt)(int fd, struct ipv4b_io *io);
-
-typedef struct ipv4b_io {
-    ipv4b_direction direction;
-    int flags; /* MSG_*: with MSG_DONTWAIT nothing is waited for */
-    int64_t
-        limit; /* when to stop waiting, or -1 for the connection's timeout from the first wait on */
-    ipv4b_attempt attempt;
-    void *arg;
-    ipv4b_slot *slots; /* of a read: what it fills */
-    size_t n;
-    ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
-    bool drain;       /* likewise: what is in the queue is all that it gives */
-    int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
-    int late;  /* result of a read: as in ipv4b_mmsg_recv */
-    unsigned int forks; /* the connection's, when it counted the call */
-    bool wait_failed;   /* result: the error is the wait's, and no message's */
-} ipv4b_io;
-
-/* Whether bundles are taken apart; with gro off again, who has asked for them gets them whole. */
+/* Whether coalesced datagrams are split into their segments. With gro off again, only a caller that has
+ * asked for IPV4B_CM_SEGMENT gets them whole. */
 static inline bool
-ipv4b_conn_takes_apart(const ipv4b_conn_object *self)
+ipv4b_conn_splits(const ipv4b_conn_object *self)
 {
     return self->receiving.gro ||
            (self->receiving.coalescing && !(self->options.control_flags & IPV4B_CM_SEGMENT));
 }
-
-/* The attempt of reads, from the queue or the socket. */
-int ipv4b_io_recv(int fd, ipv4b_io *io);
-
-/* Makes attempts until one succeeds; between them waits for the socket to be readable or writable,
- * until the limit or the connection's deadline. Returns the attempt's result, or -1 with an
- * exception set. */
-int ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io);
-
-/* Waits for `ns` or until the connection is closed or its deadline moved, not past `limit` or the
- * deadline of writes. Returns 0, or -1 with an exception of a signal handler or an OSError. */
-int ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit);
-
-/* The descriptor, or -1 with OSError EBADF if the connection or its socket is closed. May run
- * Python code. */
-int ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation);
-
-/* The same without a complaint: -1 if it is closed; -2 with the exception of the socket's
- * fileno(). */
-int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
-
-/* Raises OSError `err` with "operation network local-address". Returns -1. */
-int ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err);
-
-/* Raises the error of an earlier batch that came after its first message. Returns 0 if there is
- * none, or -1. */
-int ipv4b_conn_raise_late(ipv4b_conn_object *self, ipv4b_direction direction);
-
-/* The local or the remote endpoint of the descriptor. Returns 0 or -errno. */
-int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,
-                        struct sockaddr_in *out);
-
-/* "udp4 127.0.0.1:40001", "ip4:1 127.0.0.1", with "->" and the peer if it is asked for; the network
- * alone when fd is negative. New, or NULL with MemoryError. */
-PyObject *ipv4b_conn_describe(const ipv4b_conn_object *self, int fd, bool remote);
-
-/* Forgets all calls, and what is not this process's to give: those of a fork's parent do not go on
- * in the child, and wait on the same wake-up descriptor. Every function that looks at what calls
- * share begins with ipv4b_conn_check_fork. */
-void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
-
-static inline void
-ipv4b_conn_check_fork(ipv4b_conn_object *self)
-{
-    if (self->state != NULL && self->life.forks != *self->state->forks) {
-        self->life.forks = *self->state->forks;
-        ipv4b_conn_forget_calls(self);
-    }
-}
-
-/* Makes every waiting call look again. */
-void ipv4b_conn_wake(ipv4b_conn_object *self);
-
-/* The same at the end of the connection's life: the wake-up descriptor goes too. */
-void ipv4b_conn_drop_waker(ipv4b_conn_object *self);
-
-/* Closes the socket object; a borrowed descriptor stays open. Returns 0, or -1 with its
- * exception. */
-int ipv4b_conn_release(ipv4b_conn_object *self);
-
-/* tp_init for a type that takes sockets of `types`, a set of 1 << SOCK_*; `wanted` names them for
- * the error. */
-int ipv4b_conn_init(PyObject *self, PyObject *args, PyObject *kwargs, unsigned int types,
-                    const char *wanted);
 
 #endif

@@ -5,7 +5,10 @@
 #include "python/base/args.h"
 #include "python/base/locks.h"
 #include "python/io/conn.h"
-#include "python/io/hold.h"
+#include "python/io/descriptor.h"
+#include "python/io/life.h"
+#include "python/io/loop.h"
+#include "python/io/waker.h"
 #include "python/options/sockopt.h"
 #include "python/values/addr.h"
 
@@ -55,14 +58,14 @@ ipv4b_recv_errors_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 static int
 attempt_first(int fd, ipv4b_io *io)
 {
-    return ipv4b_errqueue_recv(fd, io->arg);
+    return ipv4b_errqueue_recv(fd, *(ipv4b_queued_error **)io->arg);
 }
 
 /* No signal handler runs after the first entry, whose exception would lose what was read. */
 static int
 attempt_next(int fd, ipv4b_io *io)
 {
-    int r = ipv4b_errqueue_recv(fd, io->arg);
+    int r = ipv4b_errqueue_recv(fd, *(ipv4b_queued_error **)io->arg);
 
     return r == -EINTR ? -EAGAIN : r;
 }
@@ -99,27 +102,72 @@ queued_error_new(const ipv4b_conn_object *self, const ipv4b_queued_error *e)
     return error;
 }
 
-/* Takes the next error into the list. Returns whether it could, else with an exception. */
-static bool
-append_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error *e, PyObject *list)
+/* Takes the oldest entry whose QueuedError an earlier call could not make. Returns 1, or 0 if there is
+ * none. */
+static int
+take_unread(ipv4b_conn_object *self, ipv4b_io *io)
 {
-    ipv4b_held *room = ipv4b_hold_reserve(self, sizeof e->data);
-    bool taken, given = false;
+    ipv4b_queued_error **slot = io->arg;
+    ipv4b_queued_error *e;
 
-    if (room == NULL) {
+    ipv4b_conn_check_fork(self);
+    e = self->receiving.unread_errors;
+    if (e == NULL) {
+        return 0;
+    }
+    self->receiving.unread_errors = e->next;
+    free(*slot);
+    *slot = e;
+    return 1;
+}
+
+void
+ipv4b_error_queue_keep(ipv4b_conn_object *self, ipv4b_queued_error *e)
+{
+    e->next = self->receiving.unread_errors;
+    self->receiving.unread_errors = e;
+    ipv4b_waker_wake(self); /* the entry does not wake those who wait on the socket */
+}
+
+/* A pending error is the report of an entry of the queue: who has the entry is not told again. */
+static void
+forget_pending(ipv4b_conn_object *self, int error)
+{
+    for (int direction = IPV4B_READ; direction <= IPV4B_WRITE; direction++) {
+        if (self->batches.pending_error[direction] == error) {
+            self->batches.pending_error[direction] = 0;
+        }
+    }
+}
+
+/* Takes the next entry into the list; *slot is memory for it. Returns whether it could. If not, an
+ * exception is set, or the queue is empty and the call may not wait. */
+static bool
+append_next(ipv4b_conn_object *self, ipv4b_io *io, PyObject *list, ipv4b_queued_error **slot)
+{
+    PyObject *error;
+    bool given;
+
+    if (*slot == NULL && (*slot = malloc(sizeof **slot)) == NULL) {
+        PyErr_NoMemory();
         return false;
     }
-    ipv4b_errqueue_prepare(e);
-    taken = ipv4b_conn_run(self, io) >= 0;
-    if (taken) {
-        PyObject *error;
-
-        ipv4b_errqueue_parse(e);
-        error = queued_error_new(self, e);
-        given = error != NULL && PyList_Append(list, error) == 0;
-        Py_XDECREF(error);
+    ipv4b_errqueue_prepare(*slot);
+    io->slots = &(*slot)->slot;
+    if (ipv4b_conn_run(self, io) < 0) {
+        return false;
     }
-    ipv4b_hold_settle(self, room, taken && !given ? &e->slot : NULL, io->flags);
+    ipv4b_errqueue_parse(*slot);
+    error = queued_error_new(self, *slot);
+    given = error != NULL && PyList_Append(list, error) == 0;
+    Py_XDECREF(error);
+    if (given) {
+        forget_pending(self, (*slot)->error);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        ipv4b_error_queue_keep(self, *slot);
+        *slot = NULL;
+    }
     return given;
 }
 
@@ -127,30 +175,32 @@ append_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error *e, PyObje
 static PyObject *
 read_errors(ipv4b_conn_object *self, long long max, bool wait)
 {
-    ipv4b_queued_error e;
+    ipv4b_queued_error *slot = NULL;
     ipv4b_io io = {.direction = IPV4B_READ,
                    .flags = IPV4B_MSG_ERRQUEUE,
                    .limit = -1,
-                   .slots = &e.slot,
+                   .take_unread = take_unread,
                    .n = 1,
-                   .arg = &e};
+                   .arg = &slot};
     PyObject *list = ipv4b_conn_fileno(self, "read_errors") < 0 ? NULL : PyList_New(0);
 
     while (list != NULL && PyList_GET_SIZE(list) < max) {
-        io.flags |= wait && PyList_GET_SIZE(list) == 0 ? 0 : MSG_DONTWAIT;
+        io.quiet = !wait || PyList_GET_SIZE(list) > 0;
+        io.flags |= io.quiet ? MSG_DONTWAIT : 0;
         io.attempt = PyList_GET_SIZE(list) == 0 ? attempt_first : attempt_next;
-        if (!append_next(self, &io, &e, list)) {
-            /* An empty queue; or what came after others, which are not dropped for its sake: what is
-             * wrong with the connection will be so the next time, too. */
-            if (PyList_GET_SIZE(list) > 0 || (io.error == EAGAIN && !wait)) {
+        if (!append_next(self, &io, list, &slot)) {
+            /* What came after other entries does not drop those: what is wrong with the connection will
+             * be wrong the next time, too. */
+            if (PyList_GET_SIZE(list) > 0) {
                 PyErr_Clear();
             }
-            else {
+            else if (PyErr_Occurred()) {
                 Py_CLEAR(list);
             }
             break;
         }
     }
+    free(slot);
     return list;
 }
 

@@ -2,7 +2,10 @@
 #include "python/io/single.h"
 
 #include "python/base/locks.h"
-#include "python/io/hold.h"
+#include "python/io/descriptor.h"
+#include "python/io/error_queue.h"
+#include "python/io/loop.h"
+#include "python/io/waker.h"
 #include "python/values/control.h"
 
 enum { DATAGRAM_MAX = 65535 };
@@ -32,7 +35,7 @@ move(PyObject *self, ipv4b_datagram *d, ipv4b_direction direction)
         .arg = d,
     };
 
-    if (ipv4b_conn_raise_late((ipv4b_conn_object *)self, direction) < 0 ||
+    if (ipv4b_conn_raise_pending((ipv4b_conn_object *)self, direction) < 0 ||
         ipv4b_conn_run((ipv4b_conn_object *)self, &io) < 0) {
         return -1;
     }
@@ -48,9 +51,14 @@ ipv4b_datagram_receive(PyObject *self, ipv4b_datagram *d, size_t count)
     for (size_t i = 0; i < count; i++) {
         size += d->iov[i].iov_len;
     }
-    d->room =
-        ipv4b_hold_reserve((ipv4b_conn_object *)self, size < DATAGRAM_MAX ? size : DATAGRAM_MAX);
-    if (d->room == NULL) {
+    if (d->flags & IPV4B_MSG_ERRQUEUE) {
+        d->error_room = malloc(sizeof *d->error_room);
+    }
+    else {
+        d->room = ipv4b_unread_new(size < DATAGRAM_MAX ? size : DATAGRAM_MAX);
+    }
+    if (d->room == NULL && d->error_room == NULL) {
+        PyErr_NoMemory();
         return -1;
     }
     h->msg_name = &d->name;
@@ -63,11 +71,23 @@ ipv4b_datagram_receive(PyObject *self, ipv4b_datagram *d, size_t count)
 }
 
 void
-ipv4b_datagram_settle(PyObject *self, ipv4b_datagram *d, bool lost)
+ipv4b_datagram_settle(PyObject *op, ipv4b_datagram *d, bool lost)
 {
-    if (d->room != NULL) {
-        ipv4b_hold_settle((ipv4b_conn_object *)self, d->room, lost ? &d->slot : NULL, d->flags);
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+
+    if (lost && !(d->flags & MSG_PEEK) && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        if (d->error_room != NULL) {
+            ipv4b_errqueue_copy(d->error_room, &d->slot);
+            ipv4b_error_queue_keep(self, d->error_room);
+        }
+        else {
+            ipv4b_unread_append(&self->receiving.unread, d->room, &d->slot);
+            ipv4b_waker_wake(self); /* it does not wake those who wait on the socket */
+        }
+        return;
     }
+    ipv4b_unread_free(d->room);
+    free(d->error_room);
 }
 
 /* Sends the first `count` iovecs to d->name, or to the connected peer. Returns the length sent, or

@@ -28,7 +28,8 @@ typedef struct {
     /* What goes past the caller's buffer for the header's sake. */
     unsigned char spill[IPV4B_HEADER_MAX];
     ipv4b_sender sender;
-    ipv4b_held *room; /* where a datagram that cannot be given is held back */
+    ipv4b_unread *room;             /* for a datagram whose result cannot be made */
+    ipv4b_queued_error *error_room; /* the same for an entry of the error queue */
 } ipv4b_datagram;
 
 /* The arguments of read_from: buffer, flags. */
@@ -49,7 +50,7 @@ int ipv4b_datagram_buffer(PyObject *object, Py_buffer *view, const char *field, 
 /* Receives into the first `count` iovecs. Returns the datagram's length, or -1 with an exception. */
 Py_ssize_t ipv4b_datagram_receive(PyObject *self, ipv4b_datagram *d, size_t count);
 
-/* Ends a read: with `lost`, what came is held back, since the result could not be made of it. */
+/* Ends a read. With `lost`, the result could not be made: the datagram stays for the next read. */
 void ipv4b_datagram_settle(PyObject *self, ipv4b_datagram *d, bool lost);
 
 /* The control message that came with the datagram, or None. New, or NULL with an exception. */

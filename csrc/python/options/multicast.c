@@ -6,6 +6,7 @@
 
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/descriptor.h"
 #include "python/options/sockopt.h"
 #include "python/values/addr.h"
 

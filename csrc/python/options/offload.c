@@ -8,6 +8,8 @@
 #include "python/base/args.h"
 #include "python/base/errors.h"
 #include "python/base/locks.h"
+#include "python/io/descriptor.h"
+#include "python/io/life.h"
 #include "python/options/sockopt.h"
 
 /* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew,
@@ -55,8 +57,8 @@ ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
     if (fd < 0) {
         return -1;
     }
-    /* What waits in the socket may have been bundled before: without the option nobody could take
-     * it apart. */
+    /* The kernel may have coalesced what waits in the socket: without the option nobody could split
+     * it. */
     if (!on && (had & flags & IPV4B_CM_SEGMENT)) {
         if (gro_make_queue(self) < 0) {
             return -1;
@@ -142,6 +144,7 @@ gro_wait_for_plain_reads(ipv4b_conn_object *self)
 
     for (;;) {
         Py_BEGIN_CRITICAL_SECTION(self);
+        ipv4b_conn_check_fork(self);
         plain_reads = self->life.plain_reads;
         Py_END_CRITICAL_SECTION();
         if (plain_reads == 0) {
@@ -195,7 +198,7 @@ ipv4b_pending_get(PyObject *op, void *Py_UNUSED(closure))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     ipv4b_conn_check_fork(self);
-    pending = ipv4b_held_pending(&self->receiving.held[0], ipv4b_conn_takes_apart(self)) +
+    pending = ipv4b_unread_pending(&self->receiving.unread, ipv4b_conn_splits(self)) +
               (self->receiving.queue == NULL ? 0 : ipv4b_gro_pending(self->receiving.queue));
     Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(pending);

@@ -3,6 +3,7 @@
 
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/descriptor.h"
 
 const ipv4b_sockopt ipv4b_opt_tos = {"tos", IPPROTO_IP, IP_TOS, 0, 255, false};
 const ipv4b_sockopt ipv4b_opt_ttl = {"ttl", IPPROTO_IP, IP_TTL, 1, 255, false};

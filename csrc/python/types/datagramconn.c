@@ -11,6 +11,7 @@
 #include "python/options/multicast.h"
 #include "python/options/offload.h"
 #include "python/options/sockopt.h"
+#include "python/types/conn.h"
 #include "python/values/control.h"
 
 PyDoc_STRVAR(set_control_message_doc,

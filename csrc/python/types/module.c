@@ -6,11 +6,12 @@
 #include "python/base/state.h"
 
 #include "core/capability.h"
-#include "python/io/conn.h"
+#include "core/fork.h"
 #include "python/io/error_queue.h"
 #include "python/message/message.h"
 #include "python/message/slab.h"
 #include "python/options/icmp.h"
+#include "python/types/conn.h"
 #include "python/types/datagramconn.h"
 #include "python/types/packetconn.h"
 #include "python/types/rawconn.h"
@@ -79,70 +80,6 @@ add_types(PyObject *module, ipv4b_state *s)
     return s->queued_error_type == NULL ? -1 : PyModule_AddType(module, s->queued_error_type);
 }
 
-static const char fork_counter_name[] = "ipv4batch._ipv4batch.forks";
-
-static void
-fork_counter_free(PyObject *counter)
-{
-    PyMem_Free(PyCapsule_GetPointer(counter, fork_counter_name));
-}
-
-/* Runs in the child of each os.fork(). */
-static PyObject *
-after_fork(PyObject *counter, PyObject *Py_UNUSED(unused))
-{
-    ++*(unsigned int *)PyCapsule_GetPointer(counter, fork_counter_name);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef after_fork_method = {"after_fork", after_fork, METH_NOARGS, NULL};
-
-/* Has os call after_fork, for as long as the interpreter lives. */
-static int
-register_at_fork(PyObject *counter)
-{
-    PyObject *os = PyImport_ImportModule("os");
-    PyObject *function = os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
-    PyObject *callback = function == NULL ? NULL : PyCFunction_New(&after_fork_method, counter);
-    PyObject *names = callback == NULL ? NULL : Py_BuildValue("(s)", "after_in_child");
-    PyObject *result = names == NULL ? NULL : PyObject_Vectorcall(function, &callback, 0, names);
-
-    Py_XDECREF(os);
-    Py_XDECREF(function);
-    Py_XDECREF(callback);
-    Py_XDECREF(names);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-/* The interpreter's one counter of forks, for all modules that it makes: what is registered with os
- * stays there, and so does the counter in the interpreter's dict. New, or NULL. */
-static PyObject *
-fork_counter(void)
-{
-    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()); /* borrowed */
-    PyObject *key = dict == NULL ? NULL : PyUnicode_FromString(fork_counter_name);
-    PyObject *counter = key == NULL ? NULL : PyDict_GetItemWithError(dict, key); /* borrowed */
-    unsigned int *forks;
-
-    if (counter != NULL || PyErr_Occurred() || key == NULL) {
-        Py_XDECREF(key);
-        return Py_XNewRef(counter);
-    }
-    forks = PyMem_Calloc(1, sizeof *forks);
-    counter = forks == NULL ? PyErr_NoMemory()
-                            : PyCapsule_New(forks, fork_counter_name, fork_counter_free);
-    if (counter == NULL) {
-        PyMem_Free(forks);
-    }
-    /* Registered first: what is found in the dict counts. */
-    else if (register_at_fork(counter) < 0 || PyDict_SetItem(dict, key, counter) < 0) {
-        Py_CLEAR(counter);
-    }
-    Py_DECREF(key);
-    return counter;
-}
-
 static int
 module_exec(PyObject *module)
 {
@@ -167,11 +104,10 @@ module_exec(PyObject *module)
         s->str_gettimeout == NULL || s->str_packed == NULL) {
         return -1;
     }
-    s->fork_counter = fork_counter();
-    if (s->fork_counter == NULL) {
+    if (ipv4b_fork_watch() < 0) {
+        PyErr_NoMemory(); /* its one error (pthread_atfork(3)) */
         return -1;
     }
-    s->forks = PyCapsule_GetPointer(s->fork_counter, fork_counter_name);
     return 0;
 }
 
@@ -195,7 +131,6 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->str_close);
     Py_VISIT(s->str_gettimeout);
     Py_VISIT(s->str_packed);
-    Py_VISIT(s->fork_counter);
     return 0;
 }
 
@@ -228,7 +163,6 @@ module_free(void *module)
 {
     (void)module_clear(module);
     /* Last, since connections that the collector has yet to free look at it. */
-    Py_CLEAR(((ipv4b_state *)PyModule_GetState(module))->fork_counter);
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -4,6 +4,7 @@
 #include "python/base/buffers.h"
 #include "python/io/single.h"
 #include "python/options/sockopt.h"
+#include "python/types/conn.h"
 #include "python/values/header.h"
 
 static const char read_from_doc[] =
@@ -17,30 +18,31 @@ static const char read_from_doc[] =
 /* The first bytes of the packet, which lie in the buffer and, if that is too short, in the
  * spill. */
 static size_t
-collect_header(ipv4b_datagram *d, const Py_buffer *buffer, Py_ssize_t n)
+collect_header(ipv4b_datagram *d, Py_ssize_t n)
 {
     size_t have = n < IPV4B_HEADER_MAX ? (size_t)n : IPV4B_HEADER_MAX;
-    size_t inside = (size_t)buffer->len < have ? (size_t)buffer->len : have;
+    size_t inside = d->iov[0].iov_len < have ? d->iov[0].iov_len : have;
 
-    memcpy(d->header, buffer->buf, inside);
+    memcpy(d->header, d->iov[0].iov_base, inside);
     memcpy(d->header + inside, d->spill, have - inside);
     return have;
 }
 
-/* What read_from of a RawConn returns, for a packet of n bytes. New, or NULL with an exception. */
+/* What read_from of a RawConn returns, for a packet of n bytes in the buffer of `view`. New, or NULL with
+ * an exception. */
 static PyObject *
-raw_result(PyObject *self, ipv4b_datagram *d, PyObject *object, const Py_buffer *buffer,
-           Py_ssize_t n)
+raw_result(PyObject *self, ipv4b_datagram *d, PyObject *view, Py_ssize_t n)
 {
-    size_t have = collect_header(d, buffer, n);
+    size_t have = collect_header(d, n);
     PyObject *header = ipv4b_header_from(((ipv4b_conn_object *)self)->state, d->header, have);
     PyObject *payload = NULL, *control = NULL, *result = NULL;
 
     if (header != NULL) {
         Py_ssize_t start = (Py_ssize_t)(d->header[0] & 15) * 4;
-        Py_ssize_t stop = n < buffer->len ? n : buffer->len;
+        Py_ssize_t size = (Py_ssize_t)d->iov[0].iov_len;
+        Py_ssize_t stop = n < size ? n : size;
 
-        payload = ipv4b_byte_view(object, start < stop ? start : stop, stop);
+        payload = ipv4b_view_part(view, start < stop ? start : stop, stop);
     }
     if (payload != NULL) {
         control = ipv4b_datagram_control(self, d);
@@ -54,26 +56,52 @@ raw_result(PyObject *self, ipv4b_datagram *d, PyObject *object, const Py_buffer 
     return result;
 }
 
+/* A view of bytes over the whole of the buffer argument, made before the receive: an exporter that
+ * refuses costs no packet then. New, or NULL with TypeError, ValueError or the exporter's exception. */
+static PyObject *
+buffer_view(PyObject *object)
+{
+    Py_buffer buffer;
+    PyObject *view;
+    const Py_buffer *info;
+
+    if (ipv4b_datagram_buffer(object, &buffer, "buffer", true) < 0) {
+        return NULL;
+    }
+    view = ipv4b_byte_view(object, 0, buffer.len);
+    PyBuffer_Release(&buffer);
+    if (view == NULL) {
+        return NULL;
+    }
+    info = PyMemoryView_GET_BUFFER(view);
+    if (info->readonly || !PyBuffer_IsContiguous(info, 'C')) {
+        PyErr_SetString(PyExc_ValueError, "buffer: read-only, and cannot be read into");
+        Py_CLEAR(view);
+    }
+    return view;
+}
+
 static PyObject *
 read_raw(PyObject *self, PyObject **values)
 {
-    PyObject *result = NULL;
-    Py_buffer buffer;
+    PyObject *view, *result = NULL;
+    const Py_buffer *info;
     Py_ssize_t n;
     ipv4b_datagram d;
 
     if (ipv4b_datagram_prepare(self, "read", values[1], &d) < 0 ||
-        ipv4b_datagram_buffer(values[0], &buffer, "buffer", true) < 0) {
+        (view = buffer_view(values[0])) == NULL) {
         return NULL;
     }
-    d.iov[0] = (struct iovec){buffer.buf, (size_t)buffer.len};
+    info = PyMemoryView_GET_BUFFER(view);
+    d.iov[0] = (struct iovec){info->buf, (size_t)info->len};
     d.iov[1] = (struct iovec){d.spill, IPV4B_HEADER_MAX};
     n = ipv4b_datagram_receive(self, &d, 2);
     if (n >= 0) {
-        result = raw_result(self, &d, values[0], &buffer, n);
+        result = raw_result(self, &d, view, n);
     }
     ipv4b_datagram_settle(self, &d, n >= 0 && result == NULL);
-    PyBuffer_Release(&buffer);
+    Py_DECREF(view);
     return result;
 }
 

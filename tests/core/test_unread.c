@@ -1,9 +1,9 @@
-/* test_held.c - what was taken and could not be told: kept in order, and given as a receive would. */
-#include "held.h"
+/* test_unread.c - datagrams whose results could not be made: kept in order, and given as a receive would. */
+#include "unread.h"
 
 #include "check.h"
 
-static ipv4b_held_list list;
+static ipv4b_unread_list list;
 
 /* A slot with room for a datagram, in two buffers. */
 typedef struct {
@@ -34,12 +34,11 @@ static void
 keep_with(const char *data, unsigned int len, uint16_t port, size_t room, int level, int type,
           int value)
 {
-    ipv4b_held *held = ipv4b_held_new(room);
+    ipv4b_unread *unread = ipv4b_unread_new(room);
     struct cmsghdr *item;
     place from;
 
-    CHECK(held != NULL);
-    CHECK(ipv4b_held_fits(held, room) && !ipv4b_held_fits(held, room + 1));
+    CHECK(unread != NULL);
     prepare(&from, 10, 5, CMSG_SPACE(sizeof value));
     memcpy(from.bytes[0], data, 10);
     memcpy(from.bytes[1], data + 10, 5);
@@ -51,7 +50,7 @@ keep_with(const char *data, unsigned int len, uint16_t port, size_t room, int le
     memcpy(CMSG_DATA(item), &value, sizeof value);
     from.slot.msg_len = len;
     from.slot.msg_hdr.msg_flags = len > 15 ? MSG_TRUNC : 0;
-    ipv4b_held_append(&list, held, &from.slot);
+    ipv4b_unread_append(&list, unread, &from.slot);
 }
 
 static void
@@ -73,7 +72,7 @@ test_in_order_and_whole(void)
         prepare(&to[i], 10, 10, sizeof to[i].control);
         slots[i] = to[i].slot;
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0, false), 2);
+    CHECK_INT(ipv4b_unread_take(&list, slots, 3, 0, false), 2);
     CHECK_INT(list.count, 0);
     CHECK(list.first == NULL);
     CHECK(memcmp(to[0].bytes[0], "first data", 10) == 0 && memcmp(to[0].bytes[1], "gram!", 6) == 0);
@@ -85,7 +84,7 @@ test_in_order_and_whole(void)
         CHECK_INT(ntohs(to[i].name.sin_port), i + 1);
         CHECK_INT(slots[i].msg_hdr.msg_controllen, CMSG_SPACE(sizeof(int)));
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 3, 0, false), 0);
+    CHECK_INT(ipv4b_unread_take(&list, slots, 3, 0, false), 0);
 }
 
 static void
@@ -95,12 +94,12 @@ test_cut(void)
 
     keep("fifteen of many", 500, 3, 65535);
     prepare(&to, 4, 4, 8);
-    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, MSG_PEEK | MSG_TRUNC, false), 1);
+    CHECK_INT(ipv4b_unread_take(&list, &to.slot, 1, MSG_PEEK | MSG_TRUNC, false), 1);
     CHECK_INT(to.slot.msg_len, 500);
     CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
     CHECK_INT(list.count, 1);
     prepare(&to, 10, 10, 0);
-    CHECK_INT(ipv4b_held_take(&list, &to.slot, 1, 0, false), 1);
+    CHECK_INT(ipv4b_unread_take(&list, &to.slot, 1, 0, false), 1);
     CHECK_INT(to.slot.msg_len, 15);
     CHECK_INT(to.slot.msg_hdr.msg_flags, MSG_TRUNC | MSG_CTRUNC);
     CHECK_INT(list.count, 0);
@@ -118,11 +117,11 @@ test_peek_fills_every_slot(void)
         prepare(&to[i], 10, 10, 0);
         slots[i] = to[i].slot;
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 2, MSG_PEEK, false), 2);
+    CHECK_INT(ipv4b_unread_take(&list, slots, 2, MSG_PEEK, false), 2);
     CHECK_INT(ntohs(to[0].name.sin_port), 1);
     CHECK_INT(ntohs(to[1].name.sin_port), 1);
     CHECK_INT(list.count, 2);
-    ipv4b_held_clear(&list);
+    ipv4b_unread_clear(&list);
     CHECK_INT(list.count, 0);
     CHECK(list.first == NULL);
 }
@@ -137,28 +136,28 @@ test_a_bundle_is_taken_apart(void)
 
     keep_with("aaaaaabbbbbbccc", 40, 1, 15, IPPROTO_UDP, IPV4B_UDP_GRO, 6);
     keep("second datagram", 15, 2, 15);
-    CHECK_INT(ipv4b_held_pending(&list, false), 2);
-    CHECK_INT(ipv4b_held_pending(&list, true), 4);
+    CHECK_INT(ipv4b_unread_pending(&list, false), 2);
+    CHECK_INT(ipv4b_unread_pending(&list, true), 4);
     for (int i = 0; i < 3; i++) {
         bool last = i == 2;
 
         /* A look at it first. */
         prepare(&to[0], 4, 4, 0);
-        CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, MSG_PEEK, true), 1);
+        CHECK_INT(ipv4b_unread_take(&list, &to[0].slot, 1, MSG_PEEK, true), 1);
         CHECK_INT(to[0].slot.msg_len, last ? 3 : 6);
         CHECK(memcmp(to[0].bytes[0], datas[i], last ? 3 : 4) == 0);
         CHECK_INT(to[0].slot.msg_hdr.msg_flags & MSG_TRUNC, last ? MSG_TRUNC : 0);
         prepare(&to[0], 5, (size_t)i, sizeof to[0].control);
-        CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, MSG_TRUNC, true), 1);
+        CHECK_INT(ipv4b_unread_take(&list, &to[0].slot, 1, MSG_TRUNC, true), 1);
         CHECK_INT(to[0].slot.msg_len, last ? 28 : 6);
         /* The first has a room of five bytes, the second of six. */
         CHECK_INT(to[0].slot.msg_hdr.msg_flags, i == 1 ? 0 : MSG_TRUNC);
         CHECK_INT(to[0].slot.msg_hdr.msg_controllen, 0);
         CHECK_INT(ntohs(to[0].name.sin_port), 1);
-        CHECK_INT(ipv4b_held_pending(&list, true), 3 - i);
+        CHECK_INT(ipv4b_unread_pending(&list, true), 3 - i);
     }
     CHECK_INT(list.count, 1);
-    ipv4b_held_clear(&list);
+    ipv4b_unread_clear(&list);
 
     /* One that was begun, and then is to stay whole. */
     keep_with("aaaaaabbbbbbccc", 15, 1, 15, IPPROTO_UDP, IPV4B_UDP_GRO, 6);
@@ -166,11 +165,11 @@ test_a_bundle_is_taken_apart(void)
         prepare(&to[i], 10, 10, sizeof to[i].control);
         slots[i] = to[i].slot;
     }
-    CHECK_INT(ipv4b_held_take(&list, slots, 1, 0, true), 1);
+    CHECK_INT(ipv4b_unread_take(&list, slots, 1, 0, true), 1);
     CHECK_INT(slots[0].msg_len, 6);
     CHECK_INT(slots[0].msg_hdr.msg_flags, 0);
-    CHECK_INT(ipv4b_held_pending(&list, false), 1);
-    CHECK_INT(ipv4b_held_take(&list, &slots[1], 1, 0, false), 1);
+    CHECK_INT(ipv4b_unread_pending(&list, false), 1);
+    CHECK_INT(ipv4b_unread_take(&list, &slots[1], 1, 0, false), 1);
     CHECK_INT(slots[1].msg_len, 9);
     CHECK_INT(slots[1].msg_hdr.msg_controllen, CMSG_SPACE(sizeof(int)));
     CHECK(memcmp(to[1].bytes[0], "bbbbbbccc", 9) == 0);
@@ -178,9 +177,9 @@ test_a_bundle_is_taken_apart(void)
 
     /* Of no bytes, as a datagram may be. */
     keep("no bytes at all", 0, 1, 0);
-    CHECK_INT(ipv4b_held_pending(&list, true), 1);
+    CHECK_INT(ipv4b_unread_pending(&list, true), 1);
     prepare(&to[0], 10, 10, 0);
-    CHECK_INT(ipv4b_held_take(&list, &to[0].slot, 1, 0, true), 1);
+    CHECK_INT(ipv4b_unread_take(&list, &to[0].slot, 1, 0, true), 1);
     CHECK_INT(to[0].slot.msg_len, 0);
     CHECK_INT(list.count, 0);
 }
@@ -188,9 +187,8 @@ test_a_bundle_is_taken_apart(void)
 static void
 test_no_room(void)
 {
-    CHECK(ipv4b_held_new(SIZE_MAX) == NULL);
-    CHECK(!ipv4b_held_fits(NULL, 0));
-    ipv4b_held_free(NULL);
+    CHECK(ipv4b_unread_new(SIZE_MAX) == NULL);
+    ipv4b_unread_free(NULL);
 }
 
 int

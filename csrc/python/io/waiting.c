@@ -1,13 +1,58 @@
-/* deadline.c - see deadline.h. */
-#include "python/io/deadline.h"
+/* waiting.c - see waiting.h. */
+#include "python/io/waiting.h"
 
 #include <math.h>
 
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/descriptor.h"
+#include "python/io/life.h"
+#include "python/io/waker.h"
 
-/* Seconds as Python gives them -> ns, rounded up as socket does, but what ns have given stays
- * what it is; None is for ever. Returns 0, or -1 with an exception. */
+int
+ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline, bool *fruitless)
+{
+    ipv4b_waker *waker;
+    int r = ipv4b_waker_acquire(self, &waker);
+
+    if (r != 0) {
+        return r;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    r = ipv4b_wait(fd, events, &waker->wake, deadline, *fruitless);
+    Py_END_ALLOW_THREADS
+    ipv4b_waker_release(waker);
+    if (r == -EINTR) {
+        return PyErr_CheckSignals() < 0 ? -1 : 0;
+    }
+    *fruitless = r == IPV4B_WAIT_ERROR;
+    /* A descriptor that was closed behind our back is looked up again, and found closed. */
+    return r >= 0 || r == -EBADF ? 0 : -r;
+}
+
+int
+ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
+{
+    int64_t until = ipv4b_now() + ns;
+    bool fruitless = false;
+    int r = 0;
+
+    until = until < limit ? until : limit;
+    /* A signal, or a deadline that moves, wakes us before the time. */
+    while (r == 0 && self->life.open) {
+        int64_t deadline = self->waiting.deadline[IPV4B_WRITE];
+
+        deadline = until < deadline ? until : deadline;
+        if (deadline <= ipv4b_now()) {
+            break;
+        }
+        /* poll passes over a negative descriptor (poll(2)). */
+        r = ipv4b_conn_wait(self, -1, 0, deadline, &fruitless);
+    }
+    return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
+}
+
+/* Rounded up as socket does, but a value made from ns gives the same ns again. */
 int
 ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *out)
 {
@@ -83,7 +128,7 @@ set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
         self->waiting.deadline[IPV4B_WRITE] = deadline;
     }
     if (fd >= 0) {
-        ipv4b_conn_wake(self);
+        ipv4b_waker_wake(self);
     }
     Py_END_CRITICAL_SECTION();
     return fd < 0 ? NULL : Py_NewRef(Py_None);

@@ -1,13 +1,14 @@
-/* conn.c - the type Conn: see conn.h for the locking rule, connio.c for the I/O loop. */
-#include "python/io/conn.h"
+/* conn.c - the type Conn: see conn.h. */
+#include "python/types/conn.h"
 
 #include <structmember.h>
 #include <sys/stat.h>
 
 #include "python/base/args.h"
 #include "python/base/locks.h"
-#include "python/io/deadline.h"
-#include "python/io/hold.h"
+#include "python/io/descriptor.h"
+#include "python/io/life.h"
+#include "python/io/waiting.h"
 #include "python/options/sockopt.h"
 #include "python/values/addr.h"
 
@@ -122,7 +123,7 @@ conn_init_locked(PyObject *op, PyObject *sock, unsigned int types, const char *w
     if (self->state == NULL) {
         return -1;
     }
-    self->life.forks = *self->state->forks;
+    self->life.forks = ipv4b_forks();
     if (PyIndex_Check(sock)) {
         if (ipv4b_parse_int(sock, "sock", 0, INT_MAX, &number) < 0) {
             return -1;
@@ -222,7 +223,6 @@ conn_dealloc(PyObject *op)
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_READ]);
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(&self->sending.plan);
-    ipv4b_held_free(self->receiving.spare);
     ipv4b_gro_free(self->receiving.queue);
     type->tp_free(op);
     Py_DECREF(type);
@@ -234,36 +234,13 @@ PyDoc_STRVAR(conn_close_doc,
              "int is left open. Calls that wait in other threads end with OSError EBADF, and the last\n"
              "of them to end closes the socket. Closing again does nothing.");
 
-/* Returns 0, or -1 with the socket's exception. */
-static int
-conn_close_locked(ipv4b_conn_object *self)
-{
-    ipv4b_conn_check_fork(self);
-    /* Those that were to close the socket may be the parent's. */
-    if (!self->life.open && !(self->life.release_due && self->life.calls == 0)) {
-        return 0;
-    }
-    self->life.open = false;
-    ipv4b_conn_drop_waker(self);
-    if (self->life.calls > 0) {
-        self->life.release_due = true;
-        return 0;
-    }
-    if (ipv4b_conn_release(self) < 0) {
-        /* For want of memory the socket was not closed, and close() can be called again. */
-        self->life.open = PyErr_ExceptionMatches(PyExc_MemoryError) != 0;
-        return -1;
-    }
-    return 0;
-}
-
 static PyObject *
 conn_close(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     int r;
 
     Py_BEGIN_CRITICAL_SECTION(op);
-    r = conn_close_locked((ipv4b_conn_object *)op);
+    r = ipv4b_conn_close((ipv4b_conn_object *)op);
     Py_END_CRITICAL_SECTION();
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -291,7 +268,11 @@ conn_enter(PyObject *self, PyObject *Py_UNUSED(unused))
 static PyObject *
 conn_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
-    return conn_close(self, NULL);
+    const ipv4b_state *state = ((ipv4b_conn_object *)self)->state;
+
+    /* A subclass may have a close() of its own. */
+    return state == NULL ? conn_close(self, NULL)
+                         : PyObject_CallMethodNoArgs(self, state->str_close);
 }
 
 /* The endpoint as a tuple, or None. New, or NULL with an exception. */

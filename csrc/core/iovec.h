@@ -1,9 +1,9 @@
-/* scatter.h - bytes over the buffers of a message.
+/* iovec.h - bytes to and from the buffers of a message.
  *
  * Locking: none.
  */
-#ifndef IPV4B_SCATTER_H
-#define IPV4B_SCATTER_H
+#ifndef IPV4B_IOVEC_H
+#define IPV4B_IOVEC_H
 
 #include "sysdep.h"
 
@@ -22,6 +22,23 @@ ipv4b_scatter(const struct msghdr *h, const unsigned char *from, size_t len)
 
         if (part != 0) {
             memcpy(h->msg_iov[i].iov_base, from + done, part);
+        }
+        done += part;
+    }
+    return done;
+}
+
+/* Bytes from a message's buffers, from the first on; returns how many. */
+static inline size_t
+ipv4b_gather_bytes(unsigned char *to, size_t room, const struct msghdr *h)
+{
+    size_t done = 0;
+
+    for (size_t i = 0; i < (size_t)h->msg_iovlen && done < room; i++) {
+        size_t part = h->msg_iov[i].iov_len < room - done ? h->msg_iov[i].iov_len : room - done;
+
+        if (part != 0) {
+            memcpy(to + done, h->msg_iov[i].iov_base, part);
         }
         done += part;
     }

@@ -1,0 +1,39 @@
+/* life.h - the life of a connection: the calls inside it, close(), and forks.
+ *
+ * Locking: see conn.h. A call that moves datagrams counts itself from begin to end. close() ends the
+ * waits and leaves the descriptor open until the last such call is out, so that a system call of ours
+ * never meets a descriptor number that already belongs to another file.
+ */
+#ifndef IPV4B_LIFE_H
+#define IPV4B_LIFE_H
+
+#include "python/io/conn.h"
+
+#include "core/fork.h"
+
+/* Forgets the calls of a fork's parent, which do not go on in the child, and what is the parent's to
+ * give. Every function that looks at what calls share begins with ipv4b_conn_check_fork. */
+void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
+
+static inline void
+ipv4b_conn_check_fork(ipv4b_conn_object *self)
+{
+    unsigned int forks = ipv4b_forks();
+
+    if (self->life.forks != forks) {
+        self->life.forks = forks;
+        ipv4b_conn_forget_calls(self);
+    }
+}
+
+/* Counts a call; *forks is for ipv4b_conn_leave. */
+void ipv4b_conn_enter(ipv4b_conn_object *self, unsigned int *forks);
+
+/* The last call out closes the socket for a close() that came meanwhile; an exception that is set
+ * stays. */
+void ipv4b_conn_leave(ipv4b_conn_object *self, unsigned int forks);
+
+/* Closes the connection. Returns 0, or -1 with the exception of the socket's close(). */
+int ipv4b_conn_close(ipv4b_conn_object *self);
+
+#endif

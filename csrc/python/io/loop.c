@@ -1,0 +1,170 @@
+/* loop.c - see loop.h. */
+#include "python/io/loop.h"
+
+#include "python/io/descriptor.h"
+#include "python/io/life.h"
+#include "python/io/waiting.h"
+#include "python/io/waker.h"
+
+int
+ipv4b_conn_raise_pending(ipv4b_conn_object *self, ipv4b_direction direction)
+{
+    int late = self->batches.pending_error[direction];
+
+    self->batches.pending_error[direction] = 0;
+    return late == 0 ? 0 : ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
+}
+
+static bool
+is_data_read(const ipv4b_io *io)
+{
+    return io->direction == IPV4B_READ && !(io->flags & IPV4B_MSG_ERRQUEUE);
+}
+
+/* Serves a call from what an earlier one could not give for want of memory. Returns how many it served. */
+static int
+take_unread(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    if (io->take_unread != NULL) {
+        return io->take_unread(self, io);
+    }
+    if (!is_data_read(io) || self->receiving.unread.count == 0) {
+        return 0;
+    }
+    return (int)ipv4b_unread_take(&self->receiving.unread, io->slots,
+                                  io->n < INT_MAX ? io->n : INT_MAX, io->flags,
+                                  ipv4b_conn_splits(self));
+}
+
+/* Chooses where a read takes from: the queue, if it has to go through that. */
+static void
+conn_choose_queue(const ipv4b_conn_object *self, ipv4b_io *io)
+{
+    io->queue = is_data_read(io) ? self->receiving.queue : NULL;
+    io->drain = io->queue != NULL && !ipv4b_conn_splits(self);
+    if (io->drain && ipv4b_gro_pending(io->queue) == 0) {
+        io->queue = NULL;
+        io->drain = false;
+    }
+}
+
+int
+ipv4b_io_recv(int fd, ipv4b_io *io)
+{
+    return io->queue != NULL
+               ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags, !io->drain, &io->late)
+               : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->late);
+}
+
+/* One attempt without the GIL. The queue is chosen each time, with the GIL: gro may be switched
+ * while we wait. */
+static int
+conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
+{
+    bool plain;
+    int r;
+
+    if ((r = take_unread(self, io)) > 0) {
+        return r;
+    }
+    conn_choose_queue(self, io);
+    plain = io->queue == NULL && is_data_read(io);
+    self->life.plain_reads += plain;
+    Py_BEGIN_ALLOW_THREADS
+    r = io->attempt(fd, io);
+    Py_END_ALLOW_THREADS
+    self->life.plain_reads -= plain;
+    /* What is left in the queue does not wake those who wait on the socket. */
+    if (io->queue != NULL && self->waiting.waker != NULL && self->waiting.waker->refs > 1 &&
+        ipv4b_gro_pending(io->queue) > 0) {
+        ipv4b_waker_wake(self);
+    }
+    return r;
+}
+
+/* The loop of ipv4b_conn_run, inside the count of calls. */
+static int
+conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    const char *operation = io->direction == IPV4B_READ ? "read" : "write";
+    /* The error queue is announced by POLLERR alone, which poll always reports (ip(7),
+     * IP_RECVERR). */
+    short readable = io->flags & IPV4B_MSG_ERRQUEUE ? 0 : POLLIN;
+    short events = io->direction == IPV4B_WRITE ? POLLOUT : readable;
+    int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->waiting.timeout;
+    int64_t limit = io->limit;
+    bool fruitless = false;
+
+    io->wait_failed = false;
+    for (;;) {
+        int fd = ipv4b_conn_fileno(self, operation);
+        int64_t now, deadline;
+        int r;
+
+        if (fd < 0) {
+            /* A socket that was closed behind our back is no message's error. */
+            io->error = self->life.open ? 0 : EBADF;
+            return -1;
+        }
+        if (io->forks != ipv4b_forks()) {
+            ipv4b_conn_enter(
+                self,
+                &io->forks); /* a signal handler, or fileno(), has forked: this is the child */
+        }
+        r = conn_attempt(self, fd, io);
+        if (r >= 0) {
+            return r;
+        }
+        if (r == -EINTR) {
+            if (PyErr_CheckSignals() < 0) {
+                io->error = 0;
+                return -1;
+            }
+            continue;
+        }
+        if (r == -EAGAIN && io->drain) {
+            continue; /* another thread has emptied the queue: the socket is next */
+        }
+        io->error = -r;
+        if ((r != -EAGAIN && r != -EWOULDBLOCK) || timeout == 0) {
+            return io->quiet && timeout == 0 && io->error == EAGAIN
+                       ? -1
+                       : ipv4b_conn_raise(self, operation, io->error);
+        }
+        if ((r = take_unread(self, io)) > 0) {
+            return r; /* another thread has left it while the lock was released */
+        }
+        if (!self->life.open || (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
+            continue; /* closed while the GIL was released, which is raised above, or filled */
+        }
+        now = ipv4b_now();
+        if (limit < 0) {
+            limit = timeout == IPV4B_FOREVER ? IPV4B_FOREVER : now + timeout;
+        }
+        /* Looked up each time: another thread may move the deadline, and wakes us when it does. */
+        deadline = self->waiting.deadline[io->direction] < limit
+                       ? self->waiting.deadline[io->direction]
+                       : limit;
+        if (deadline <= now) {
+            io->error = ETIMEDOUT;
+            return ipv4b_conn_raise_text(self, operation, ETIMEDOUT, "timed out");
+        }
+        r = ipv4b_conn_wait(self, fd, events, deadline, &fruitless);
+        if (r != 0) {
+            io->error = r > 0 ? r : 0;
+            io->wait_failed = true;
+            return r > 0 ? ipv4b_conn_raise(self, operation, r) : -1;
+        }
+    }
+}
+
+int
+ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io)
+{
+    int r;
+
+    ipv4b_conn_enter(self, &io->forks);
+    r = conn_loop(self, io);
+    ipv4b_conn_leave(self, io->forks);
+    return r;
+}
