@@ -26,6 +26,7 @@ typedef struct {
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
+    PyObject *counts;          /* the ints that a batch can give, or NULL as yet (batch.c) */
     PyObject *fork_counter;    /* a capsule, the interpreter's */
     const unsigned int *forks; /* how many forks have made this process; in the capsule */
     struct ipv4b_endpoint_cache

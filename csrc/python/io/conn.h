@@ -71,13 +71,15 @@ typedef struct {
 /* Offload of writes. */
 typedef struct {
     bool gso;
-    int gso_error;       /* the errno for which offload of writes went off, or 0 */
-    ipv4b_gso_plan plan; /* the memory of the last call's runs, for the next one */
+    int gso_error;            /* the errno with which offload was refused last, or 0 */
+    ipv4b_refusals *refusals; /* the paths that have refused it, or NULL for none */
+    ipv4b_gso_plan plan;      /* the memory of the last call's runs, for the next one */
 } ipv4b_conn_sending;
 
 /* What one batch leaves for the next one of its direction. */
 typedef struct {
     ipv4b_scratch scratch[2]; /* the arrays of the last read and write */
+    size_t last_count[2];     /* how many messages the last read and write moved */
     int late_error[2];        /* an errno that came after a batch, for the next one; or 0 */
 } ipv4b_conn_batches;
 
@@ -113,8 +115,9 @@ typedef struct ipv4b_io {
     size_t n;
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
     bool drain;       /* likewise: what is in the queue is all that it gives */
-    int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
-    int late;  /* result of a read: as in ipv4b_mmsg_recv */
+    int error;        /* result: the errno of the exception, 0 if that says nothing of a message */
+    bool foreign; /* result: the exception is a signal handler's or that of the socket's fileno() */
+    int late;     /* result of a read: as in ipv4b_mmsg_recv */
     unsigned int forks; /* the connection's, when it counted the call */
     bool wait_failed;   /* result: the error is the wait's, and no message's */
 } ipv4b_io;
@@ -135,9 +138,12 @@ int ipv4b_io_recv(int fd, ipv4b_io *io);
  * exception set. */
 int ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io);
 
-/* Waits for `ns` or until the connection is closed or its deadline moved, not past `limit` or the
- * deadline of writes. Returns 0, or -1 with an exception of a signal handler or an OSError. */
-int ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit);
+/* Waits for `ns` or until the connection is closed or its deadline moved, not past io->limit or the
+ * deadline of writes. Returns 0, or -1 with an exception, as ipv4b_conn_run does. */
+int ipv4b_conn_pause(ipv4b_conn_object *self, ipv4b_io *io, int64_t ns);
+
+/* Raises the TimeoutError of a call whose time is over. Returns -1. */
+int ipv4b_conn_raise_timeout(ipv4b_conn_object *self, ipv4b_direction direction);
 
 /* The descriptor, or -1 with OSError EBADF if the connection or its socket is closed. May run
  * Python code. */

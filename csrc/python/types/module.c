@@ -195,6 +195,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->str_close);
     Py_VISIT(s->str_gettimeout);
     Py_VISIT(s->str_packed);
+    Py_VISIT(s->counts);
     Py_VISIT(s->fork_counter);
     return 0;
 }
@@ -219,6 +220,7 @@ module_clear(PyObject *module)
     Py_CLEAR(s->str_close);
     Py_CLEAR(s->str_gettimeout);
     Py_CLEAR(s->str_packed);
+    Py_CLEAR(s->counts);
     ipv4b_endpoint_cache_free(s);
     return 0;
 }
