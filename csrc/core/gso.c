@@ -1,186 +1,7 @@
 /* gso.c - see gso.h. */
 #include "gso.h"
 
-#include "cmsg.h"
 #include "mmsg.h"
-
-/* Bytes over all iovecs of a message. */
-static inline size_t
-message_size(const struct msghdr *h)
-{
-    size_t size = 0;
-
-    if (h->msg_iovlen == 1) {
-        return h->msg_iov->iov_len;
-    }
-    for (size_t i = 0; i < (size_t)h->msg_iovlen; i++) {
-        size += h->msg_iov[i].iov_len;
-    }
-    return size;
-}
-
-/* Whether the control data already says how to cut the message up. *len is the length of its items,
- * without the tail that the kernel ignores. */
-static bool
-has_segment_size(const struct msghdr *h, size_t *len)
-{
-    ipv4b_cmsg_iter it = {.buf = h->msg_control, .len = (size_t)h->msg_controllen};
-    ipv4b_cmsg_item item;
-    bool found = false;
-
-    while (ipv4b_cmsg_next(&it, &item) > 0) {
-        found = found || (item.level == IPPROTO_UDP && item.type == IPV4B_UDP_SEGMENT);
-    }
-    *len = it.pos;
-    return found;
-}
-
-/* Whether two messages go to the same endpoint, which is an IPv4 one or none. */
-static inline bool
-same_name(const struct msghdr *a, const struct msghdr *b)
-{
-    if (a->msg_namelen != b->msg_namelen) {
-        return false;
-    }
-    return a->msg_namelen == sizeof(struct sockaddr_in)
-               ? memcmp(a->msg_name, b->msg_name, sizeof(struct sockaddr_in)) == 0
-               : a->msg_namelen == 0;
-}
-
-static inline bool
-same_path(const struct msghdr *a, const struct msghdr *b)
-{
-    return same_name(a, b) && a->msg_controllen == b->msg_controllen &&
-           (a->msg_controllen == 0 ||
-            memcmp(a->msg_control, b->msg_control, (size_t)a->msg_controllen) == 0);
-}
-
-/* How many of the n messages from slots[0] on make one run: 1 if there is no partner. *size is that
- * of the first, *control_len the length of its control items, which a run alone has. */
-static size_t
-run_length(const ipv4b_slot *slots, size_t n, size_t *size, size_t *control_len)
-{
-    const struct msghdr *first = &slots[0].msg_hdr;
-    size_t bytes = message_size(first);
-    size_t iovecs = (size_t)first->msg_iovlen;
-    size_t length = 1;
-
-    *size = bytes;
-    /* A datagram of no bytes cannot be a segment. */
-    if (n < 2 || *size == 0 || *size > IPV4B_GSO_BYTES / 2 ||
-        (size_t)first->msg_controllen > IPV4B_GSO_CONTROL_MAX ||
-        !same_path(first, &slots[1].msg_hdr) || has_segment_size(first, control_len)) {
-        return 1;
-    }
-    while (length < n && length < IPV4B_GSO_SEGMENTS) {
-        const struct msghdr *next = &slots[length].msg_hdr;
-        size_t next_size = message_size(next);
-
-        bytes += next_size;
-        iovecs += (size_t)next->msg_iovlen;
-        if (next_size == 0 || next_size > *size || bytes > IPV4B_GSO_BYTES ||
-            iovecs > IPV4B_IOV_MAX || !same_path(first, next)) {
-            break;
-        }
-        length++;
-        if (next_size < *size) {
-            break; /* only the last can be shorter */
-        }
-    }
-    return length;
-}
-
-void
-ipv4b_gso_plan_free(ipv4b_gso_plan *plan)
-{
-    free(plan->slots);
-    free(plan->members);
-    free(plan->iov);
-    free(plan->control);
-    memset(plan, 0, sizeof *plan);
-}
-
-/* Makes room for at least so many of each, whatever the arrays held. */
-static int
-plan_reserve(ipv4b_gso_plan *plan, size_t n, size_t iovecs, size_t control)
-{
-    if (n <= plan->slot_capacity && iovecs <= plan->iov_capacity &&
-        control <= plan->control_capacity) {
-        return 0;
-    }
-    ipv4b_gso_plan_free(plan);
-    /* n is 2 at least, as one message is no run.
-     * NOLINTNEXTLINE(clang-analyzer-optin.portability.UnixAPI) */
-    plan->slots = calloc(n, sizeof *plan->slots);
-    plan->members = calloc(n, sizeof *plan->members);
-    plan->iov = calloc(iovecs, sizeof *plan->iov);
-    plan->control = calloc(control, 1);
-    if (plan->slots == NULL || plan->members == NULL || plan->iov == NULL ||
-        plan->control == NULL) {
-        ipv4b_gso_plan_free(plan);
-        return -ENOMEM;
-    }
-    plan->slot_capacity = n;
-    plan->iov_capacity = iovecs;
-    plan->control_capacity = control;
-    return 0;
-}
-
-int
-ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n)
-{
-    size_t iovecs = 0, control = 0, used_iov = 0, used_control = 0;
-
-    /* What all messages together need is enough for any runs that they make: each run has at least
-     * two, and its control data is that of one of them and an item more. */
-    for (size_t i = 0; i < n; i++) {
-        iovecs += (size_t)slots[i].msg_hdr.msg_iovlen;
-        control += (size_t)slots[i].msg_hdr.msg_controllen;
-    }
-    control += (n / 2 + 1) * (CMSG_SPACE(sizeof(uint16_t)) + sizeof(struct cmsghdr));
-    if (plan_reserve(plan, n, iovecs + 1, control) < 0) {
-        return -ENOMEM;
-    }
-    plan->count = 0;
-    for (size_t i = 0, length; i < n; i += length) {
-        ipv4b_slot *out = &plan->slots[plan->count];
-        size_t size, control_len;
-
-        length = run_length(slots + i, n - i, &size, &control_len);
-        plan->members[plan->count++] = (uint32_t)length;
-        *out = slots[i];
-        if (length > 1) {
-            uint16_t segment = (uint16_t)size;
-            /* Items start on the boundary that CMSG_SPACE keeps; the last may have come without its
-             * padding. */
-            size_t aligned = CMSG_SPACE(control_len) - CMSG_SPACE(0);
-            ipv4b_cmsg_encoder enc = {
-                .buf = plan->control + used_control,
-                .cap = aligned + CMSG_SPACE(sizeof segment),
-                .len = aligned,
-            };
-
-            memset(enc.buf, 0, aligned);
-            if (control_len != 0) {
-                memcpy(enc.buf, out->msg_hdr.msg_control, control_len);
-            }
-            (void)ipv4b_cmsg_put(&enc, IPPROTO_UDP, IPV4B_UDP_SEGMENT, &segment, sizeof segment);
-            out->msg_hdr.msg_control = enc.buf;
-            out->msg_hdr.msg_controllen = enc.len;
-            used_control += enc.len;
-            out->msg_hdr.msg_iov = plan->iov + used_iov;
-            for (size_t k = 0; k < length; k++) {
-                const struct msghdr *h = &slots[i + k].msg_hdr;
-
-                for (size_t part = 0; part < (size_t)h->msg_iovlen; part++) {
-                    plan->iov[used_iov++] = h->msg_iov[part];
-                }
-            }
-            out->msg_hdr.msg_iovlen = (size_t)(plan->iov + used_iov - out->msg_hdr.msg_iov);
-        }
-    }
-    return 0;
-}
 
 /* Whether an error can be the offload's fault: EIO from a device without checksum offload, EINVAL
  * with SO_NO_CHECK, a segment over the MTU (EMSGSIZE, and EINVAL before Linux 6.14) or a kernel
@@ -199,66 +20,147 @@ can_be_report(int error)
     return error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
-/* Writes down that slot number k of the plan was taken, whose messages start at slots[done]. */
-static size_t
-settle(ipv4b_slot *slots, size_t done, const ipv4b_gso_plan *plan, size_t k)
+/* Whether a refusal is of the socket, whatever the path: the kernel does not know the item, or the
+ * socket sends no checksums (udp_send_skb, net/ipv4/udp.c). */
+static bool
+is_of_socket(int fd, int error)
 {
-    size_t length = plan->members[k];
+    int off = 0;
+    socklen_t len = sizeof off;
+
+    return error == EOPNOTSUPP ||
+           (error == EINVAL && getsockopt(fd, SOL_SOCKET, IPV4B_SO_NO_CHECK, &off, &len) == 0 &&
+            off != 0);
+}
+
+/* Goes on behind `count` more messages of the run that stands next. */
+static void
+plan_advance(ipv4b_gso_plan *plan, size_t count)
+{
+    plan->done += count;
+    plan->part += count;
+    if (plan->part == plan->runs[plan->at].length) {
+        plan->at++;
+        plan->part = 0;
+        plan->broken = false;
+        plan->refusing = 0;
+    }
+}
+
+void
+ipv4b_gso_skip(ipv4b_gso_plan *plan)
+{
+    plan->broken = true;
+    plan_advance(plan, 1);
+}
+
+/* A run was refused, and a message of it went alone: so do all messages of its path. */
+static void
+note_refusal(int fd, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
+{
+    plan->paths[plan->runs[plan->at].path].refused = plan->refusing;
+    result->refused = plan->refusing;
+    plan->unable = plan->unable || is_of_socket(fd, plan->refusing);
+    plan->refusing = 0;
+}
+
+/* Sends what is left of the run that stands next, message by message. */
+static void
+send_alone(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
+{
+    const uint32_t *order = plan->order + plan->done;
+    size_t left = plan->runs[plan->at].length - plan->part, taken;
+    ipv4b_slot alone[IPV4B_GSO_SEGMENTS];
+
+    for (size_t i = 0; i < left; i++) {
+        alone[i] = slots[order[i]];
+    }
+    taken = ipv4b_mmsg_send(fd, alone, left, flags, &result->error);
+    for (size_t i = 0; i < taken; i++) {
+        slots[order[i]].msg_len = alone[i].msg_len;
+    }
+    if (plan->refusing != 0 && taken > 0) {
+        note_refusal(fd, plan, result);
+    }
+    else if (plan->refusing != 0 && result->error == plan->refusing) {
+        plan->refusing = 0; /* the message's own */
+    }
+    plan_advance(plan, taken);
+}
+
+/* Writes down that the run which stands next was taken whole. */
+static void
+settle_run(ipv4b_slot *slots, ipv4b_gso_plan *plan)
+{
+    const uint32_t *order = plan->order + plan->done;
+    size_t length = plan->runs[plan->at].length;
 
     if (length == 1) {
-        slots[done].msg_len = plan->slots[k].msg_len;
+        slots[order[0]].msg_len = plan->slots[plan->at].msg_len;
     }
     for (size_t i = 0; length > 1 && i < length; i++) {
-        slots[done + i].msg_len = (unsigned int)message_size(&slots[done + i].msg_hdr);
+        ipv4b_slot *slot = &slots[order[i]];
+
+        slot->msg_len = (unsigned int)ipv4b_message_bytes(&slot->msg_hdr);
     }
-    return length;
+    plan_advance(plan, length);
+}
+
+/* Whether the messages of the run that stands next go one by one. */
+static bool
+goes_alone(const ipv4b_gso_plan *plan)
+{
+    const ipv4b_run *run = &plan->runs[plan->at];
+
+    return plan->broken ||
+           (run->length > 1 && (plan->unable || plan->paths[run->path].refused != 0));
 }
 
 size_t
-ipv4b_gso_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_gso_plan *plan, int *error,
-               int *refused, int *late)
+ipv4b_gso_send(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 {
-    size_t done = 0;
-    size_t k = 0;
-    int suspect = 0; /* the error with which run k may have been refused, or 0 */
+    size_t start = plan->done;
+    int suspect = 0; /* the error with which the run that stands next may have been refused, or 0 */
 
-    *error = *refused = *late = 0;
-    while (k < plan->count) {
-        int run_error;
-        size_t taken = ipv4b_mmsg_send(fd, plan->slots + k, plan->count - k, flags, &run_error);
-        bool again = suspect != 0 && taken == 0 && run_error == suspect;
+    *result = (ipv4b_gso_result){0};
+    while (plan->at < plan->count) {
+        size_t run = plan->at, taken;
+        bool again;
 
+        if (goes_alone(plan)) {
+            send_alone(fd, slots, flags, plan, result);
+            if (plan->at == run) {
+                break;
+            }
+            continue;
+        }
+        taken = ipv4b_mmsg_send(fd, plan->slots + run, plan->count - run, flags, &result->error);
+        again = suspect != 0 && taken == 0 && result->error == suspect;
         if (suspect != 0 && !again) {
-            *late = suspect;
+            result->late = suspect;
         }
         suspect = 0;
         for (; taken > 0; taken--) {
-            done += settle(slots, done, plan, k);
-            k++;
+            settle_run(slots, plan);
         }
-        if (k == plan->count) {
+        if (plan->at == plan->count || plan->runs[plan->at].length == 1) {
             break;
         }
-        if (plan->members[k] == 1) {
-            *error = run_error;
-            break;
-        }
-        if (run_error == 0) {
+        if (result->error == 0) {
             continue; /* the kernel forgot why; asked again, it tells */
         }
-        if (!is_refusal(run_error)) {
-            *error = run_error;
+        if (!is_refusal(result->error)) {
             break;
         }
-        if (can_be_report(run_error) && !again) {
-            suspect = run_error;
+        if (can_be_report(result->error) && !again) {
+            suspect = result->error;
             continue; /* asked again, the report of an earlier datagram is gone */
         }
-        taken = ipv4b_mmsg_send(fd, slots + done, n - done, flags, error);
-        /* The same error without offload is the message's own. */
-        *refused = taken > 0 ? run_error : 0;
-        done += taken;
-        break;
+        plan->refusing = result->error;
+        plan->broken = true;
     }
-    return done;
+    if (plan->at == plan->count) {
+        result->error = 0;
+    }
+    return plan->done - start;
 }

@@ -2,6 +2,7 @@
 #include "send.h"
 
 #include "mmsg.h"
+#include "wait.h"
 
 /* How often a message is tried again after an error of the network; each needs another ICMP message
  * that came in between. */
@@ -61,48 +62,64 @@ clear_pending(int fd)
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
 }
 
+void
+ipv4b_send_plan(ipv4b_sender *s, const ipv4b_slot *slots, size_t n, int flags,
+                const ipv4b_refusals *refusals)
+{
+    s->done = 0;
+    /* MSG_MORE glues messages together, which is another thing than a run. */
+    s->planned = s->gso && n > 1 && !(flags & MSG_MORE) &&
+                 ipv4b_gso_plan_make(&s->plan, slots, n, s->reorder, refusals,
+                                     refusals == NULL ? 0 : ipv4b_now()) == 0;
+}
+
+void
+ipv4b_send_skip(ipv4b_sender *s)
+{
+    s->done++;
+    if (s->planned) {
+        ipv4b_gso_skip(&s->plan);
+    }
+}
+
 static size_t
 send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
-    int refused = 0, late = 0;
-    size_t done;
+    ipv4b_gso_result result;
+    size_t taken;
 
-    /* MSG_MORE glues messages together, which is another thing than a run. */
-    if (!s->gso || n < 2 || (flags & MSG_MORE) || ipv4b_gso_plan_make(&s->plan, slots, n) < 0) {
-        return ipv4b_mmsg_send(fd, slots, n, flags, &s->error);
+    if (!s->planned) {
+        taken = ipv4b_mmsg_send(fd, slots + s->done, n - s->done, flags, &s->error);
+        s->done += taken;
+        return taken;
     }
-    done = ipv4b_gso_send(fd, slots, n, flags, &s->plan, &s->error, &refused, &late);
-    if (refused != 0) {
-        s->refused = refused;
-        s->gso = false;
+    taken = ipv4b_gso_send(fd, slots, flags, &s->plan, &result);
+    s->done = s->plan.done;
+    s->error = result.error;
+    if (result.refused != 0) {
+        s->refused = result.refused;
     }
-    if (late != 0 && !s->recv_errors) {
-        s->late = late; /* else it waits in the queue of errors */
+    if (result.late != 0 && !s->recv_errors) {
+        s->late = result.late; /* else it waits in the queue of errors */
     }
-    return done;
+    return taken;
 }
 
 size_t
 ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
-    size_t done = 0;
+    size_t start = s->done;
     int tries = 0;
 
     s->error = s->refused = s->late = 0;
-    if (!s->gso && !s->recv_errors) {
-        return ipv4b_mmsg_send(fd, slots, n, flags, &s->error);
+    if (!s->recv_errors) {
+        return s->done < n ? send_once(fd, slots, n, flags, s) : 0;
     }
-    while (done < n) {
+    while (s->done < n) {
         size_t taken;
 
-        if (s->recv_errors) {
-            clear_pending(fd);
-        }
-        taken = send_once(fd, slots + done, n - done, flags, s);
-        done += taken;
-        if (!s->recv_errors || done == n) {
-            break;
-        }
+        clear_pending(fd);
+        taken = send_once(fd, slots, n, flags, s);
         /* What stopped it after a message may be the report of that message, or the kernel forgot it:
          * asked again, it goes on or tells. */
         if (taken > 0) {
@@ -112,5 +129,5 @@ ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
             break;
         }
     }
-    return done;
+    return s->done - start;
 }

@@ -121,6 +121,14 @@ typedef struct {
 #define IPV4B_SO_RXQ_OVFL (-1)
 #endif
 
+/* A UDP socket that sends no checksums (socket.c of the kernel; the C library names it, the man pages
+ * do not). */
+#if defined(SO_NO_CHECK)
+enum { IPV4B_SO_NO_CHECK = SO_NO_CHECK };
+#else
+enum { IPV4B_SO_NO_CHECK = -1 };
+#endif
+
 /* From linux/udp.h (UDP_SEGMENT since Linux 4.18, UDP_GRO since 5.0), which older C libraries do
  * not carry. */
 #if defined(__linux__)

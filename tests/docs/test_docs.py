@@ -129,7 +129,8 @@ def rows(page: str) -> set[str]:
 STRUCTSEQ = {"n_fields", "n_sequence_fields", "n_unnamed_fields"}
 OPTIONS = attributes(PacketConn) - {
     *("local_addr", "remote_addr", "timeout"),  # connections.rst
-    *("control_flags", "gso_error", "pending", "gso", "gro"),  # control-messages, offload
+    *("control_flags", "gso_error", "gso_refusals", "pending", "gso", "gro"),
+    *("last_read", "last_written"),  # control-messages, offload, batches
 }
 
 

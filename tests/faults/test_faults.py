@@ -127,7 +127,7 @@ def pauses() -> Iterator[Trial]:
                     expected = expect(op, [0], range(TOTAL), errno.ENOBUFS)
             else:
                 times, seconds = -1, 0.0
-                own = [errno.ENOBUFS, *[0] * (TOTAL - 1)]
+                own = [errno.ENOBUFS, *[errno.ECANCELED] * (TOTAL - 1)]
                 expected = expect_failure(op, 0, code, errnos=own)
             yield Trial(
                 (op, "pause"),
@@ -203,7 +203,8 @@ def option_trial(
 
 
 def refusals() -> Iterator[Trial]:
-    """What speaks against offload alone: the rest goes without it.
+    """What speaks against offload alone: the rest of the path goes without it, and with EOPNOTSUPP
+    the rest of all.
 
     Two of them can also be the report of an earlier datagram, which does not come again, and is
     then what the next write raises.
@@ -214,7 +215,7 @@ def refusals() -> Iterator[Trial]:
                 place = Place(op, True, False, before)
                 can_be_report = code in (errno.EMSGSIZE, errno.EOPNOTSUPP)
                 expected = expect(op, [TOTAL])
-                refused = {**expected, "gso": False}
+                refused = {**expected, "gso": code != errno.EOPNOTSUPP}
                 yield place.trial("refused", code, 1 + can_be_report, refused)
                 if can_be_report:
                     yield place.trial("reported", code, 1, {**expected, "late": code})

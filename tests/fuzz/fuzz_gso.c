@@ -1,6 +1,6 @@
 /* fuzz_gso.c - segmentation offload: the runs of a plan are the messages, within the kernel's limits,
- * with their control data; and whatever the kernel answers, what was sent is a row of the first
- * messages, each once.
+ * with their control data; and whatever the kernel answers, each message was sent once or not at all,
+ * in the order of its path, and the plan's order tells which.
  *
  * Input: mode, answers of the kernel, control buffers, and rows of messages; see the functions that
  * read them.
@@ -16,7 +16,7 @@ enum {
     PIECES = 41,    /* of which 25 make one more than that */
     CONTROLS = 3,
     ANSWERS = 16,
-    UNSENT = 0xeeeeee,
+    UNSENT = 0xee0000, /* and the message's number: what the kernel gets tells whose it is */
 };
 
 /* Two copies of all that messages can share, since equal content counts and not the place. */
@@ -38,6 +38,8 @@ static struct {
     int error;
 } answers[ANSWERS];
 static size_t answers_count, answers_used, sent, failures, cleared;
+static enum { WAITING, SENT, SKIPPED } fate[MESSAGES];
+static bool by_path;  /* the order is that of each path */
 static bool reported; /* an error that did not come again, and so was an earlier datagram's */
 static int suspect;   /* an error that may be one */
 static int with_header, mtu_mode; /* of the socket */
@@ -112,14 +114,62 @@ check_control(const struct msghdr *run, const struct msghdr *first)
     return segment;
 }
 
-/* Of what goes to the kernel from message number `first` on: how many messages it is. */
+/* Whether a message stands in the way of those behind it on its path. */
+static bool
+counts(size_t i)
+{
+    return !by_path || sizes[i] <= IPV4B_GSO_BYTES;
+}
+
+/* The next message of message i's path, or `count`. */
 static size_t
-check_slot(const struct msghdr *out, size_t first)
+next_of_path(size_t i)
+{
+    size_t next = i + 1;
+
+    while (by_path && next < count &&
+           !(counts(next) && same_path(&slots[i].msg_hdr, &slots[next].msg_hdr))) {
+        next++;
+    }
+    return next;
+}
+
+/* The iovecs of a run are the bytes of a message's, and then those of the others. Moves *at and *used
+ * behind them. */
+static void
+check_iovecs(const struct msghdr *run, const struct msghdr *member, size_t *at, size_t *used)
+{
+    for (size_t k = 0; k < member->msg_iovlen; k++) {
+        const struct iovec *part = &member->msg_iov[k];
+
+        if (*at < run->msg_iovlen && *used == run->msg_iov[*at].iov_len && part->iov_len > 0) {
+            ++*at;
+            *used = 0;
+        }
+        if (part->iov_len > 0) {
+            HOLDS(*at < run->msg_iovlen);
+            HOLDS((char *)run->msg_iov[*at].iov_base + *used == part->iov_base);
+            *used += part->iov_len;
+            HOLDS(*used <= run->msg_iov[*at].iov_len);
+        }
+        while (*at < run->msg_iovlen && *used == run->msg_iov[*at].iov_len &&
+               *at + 1 < run->msg_iovlen && run->msg_iov[*at + 1].iov_len == 0) {
+            ++*at; /* empty, and adjoining nothing */
+            *used = 0;
+        }
+    }
+}
+
+/* Of what goes to the kernel from message number `first` on: how many messages it is. The last is put
+ * into *last. */
+static size_t
+check_slot(const struct msghdr *out, size_t first, size_t *last)
 {
     const struct msghdr *h = &slots[first].msg_hdr;
-    size_t total, segment, length, at = 0;
+    size_t total, segment, length, at = 0, used = 0, member = first;
 
     HOLDS(first < count);
+    *last = first;
     HOLDS(out->msg_name == h->msg_name && out->msg_namelen == h->msg_namelen);
     if (out->msg_control == h->msg_control) {
         HOLDS(out->msg_controllen == h->msg_controllen);
@@ -130,64 +180,83 @@ check_slot(const struct msghdr *out, size_t first)
     segment = check_control(out, h);
     HOLDS(segment > 0 && total > segment);
     length = (total + segment - 1) / segment;
-    HOLDS(length <= IPV4B_GSO_SEGMENTS && length <= count - first);
+    HOLDS(length <= IPV4B_GSO_SEGMENTS);
     HOLDS(total <= IPV4B_GSO_BYTES && out->msg_iovlen <= IPV4B_IOV_MAX);
-    for (size_t i = 0; i < length; i++) {
-        const struct msghdr *member = &slots[first + i].msg_hdr;
-        size_t size = sizes[first + i];
-
-        HOLDS(same_path(h, member));
-        HOLDS(i < length - 1 ? size == segment : size == total - segment * i);
-        HOLDS(member->msg_iovlen <= out->msg_iovlen - at);
-        HOLDS(fuzz_same((const unsigned char *)(out->msg_iov + at),
-                        (const unsigned char *)member->msg_iov,
-                        member->msg_iovlen * sizeof *member->msg_iov));
-        at += member->msg_iovlen;
+    for (size_t i = 0; i < length; i++, member = next_of_path(member)) {
+        HOLDS(member < count);
+        HOLDS(same_path(h, &slots[member].msg_hdr));
+        HOLDS(i < length - 1 ? sizes[member] == segment : sizes[member] == total - segment * i);
+        check_iovecs(out, &slots[member].msg_hdr, &at, &used);
+        *last = member;
     }
-    HOLDS(at == out->msg_iovlen);
+    HOLDS(at + 1 == out->msg_iovlen && used == out->msg_iov[at].iov_len);
     return length;
+}
+
+static size_t
+iovecs_of(size_t first, size_t length)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < length; i++, first = next_of_path(first)) {
+        n += slots[first].msg_hdr.msg_iovlen;
+    }
+    return n;
 }
 
 /* Whether the run of `length` messages could have taken one more. */
 static bool
-could_grow(const ipv4b_gso_plan *plan, size_t k, size_t first, size_t length)
+could_grow(const struct msghdr *run, size_t first, size_t last, size_t length)
 {
-    const struct msghdr *h = &slots[first].msg_hdr, *next = &slots[first + length].msg_hdr;
-    const struct msghdr *run = &plan->slots[k].msg_hdr;
-    size_t size = sizes[first], next_size = sizes[first + length];
+    const struct msghdr *h = &slots[first].msg_hdr;
+    size_t next = next_of_path(last), size = sizes[first];
 
-    return length < IPV4B_GSO_SEGMENTS && size != 0 && size <= IPV4B_GSO_BYTES / 2 &&
-           sizes[first + length - 1] == size && next_size != 0 && next_size <= size &&
-           size_of(run) + next_size <= IPV4B_GSO_BYTES &&
-           run->msg_iovlen + next->msg_iovlen <= IPV4B_IOV_MAX && same_path(h, next) &&
-           h->msg_controllen <= IPV4B_GSO_CONTROL_MAX && !says_segment_size(h);
+    return next < count && counts(first) && length < IPV4B_GSO_SEGMENTS && size != 0 &&
+           size <= IPV4B_GSO_BYTES / 2 && sizes[last] == size && sizes[next] != 0 &&
+           sizes[next] <= size && size_of(run) + sizes[next] <= IPV4B_GSO_BYTES &&
+           iovecs_of(first, length) + slots[next].msg_hdr.msg_iovlen <= IPV4B_IOV_MAX &&
+           same_path(h, &slots[next].msg_hdr) && h->msg_controllen <= IPV4B_GSO_CONTROL_MAX &&
+           !says_segment_size(h);
 }
 
 static void
 test_plan(size_t prefix)
 {
     ipv4b_gso_plan plan = {.count = 0};
+    bool seen[MESSAGES] = {false};
     size_t at = 0;
 
     /* What a plan held before does not matter. */
-    HOLDS(prefix == 0 || ipv4b_gso_plan_make(&plan, slots, prefix) == 0);
-    HOLDS(ipv4b_gso_plan_make(&plan, slots, count) == 0);
+    HOLDS(prefix == 0 || ipv4b_gso_plan_make(&plan, slots, prefix, true, NULL, 0) == 0);
+    HOLDS(ipv4b_gso_plan_make(&plan, slots, count, by_path, NULL, 0) == 0);
     for (size_t k = 0; k < plan.count; k++) {
-        size_t length = plan.members[k];
+        size_t first = plan.order[at], last, member = first, length = plan.runs[k].length;
 
-        HOLDS(length == check_slot(&plan.slots[k].msg_hdr, at));
-        HOLDS(at + length == count || !could_grow(&plan, k, at, length));
-        at += length;
+        HOLDS(length == check_slot(&plan.slots[k].msg_hdr, first, &last));
+        HOLDS(plan.slots[k].msg_len == slots[first].msg_len);
+        HOLDS(!could_grow(&plan.slots[k].msg_hdr, first, last, length));
+        for (size_t i = 0; i < length; i++, at++, member = next_of_path(member)) {
+            HOLDS(plan.order[at] == member && !seen[member]);
+            HOLDS(plan.shuffled || member == at);
+            seen[member] = true;
+        }
     }
-    HOLDS(at == count);
+    HOLDS(at == count && !(plan.shuffled && !by_path));
     ipv4b_gso_plan_free(&plan);
     HOLDS(plan.count == 0 && plan.slots == NULL && plan.slot_capacity == 0);
 }
 
-static bool
-is_run(const struct msghdr *h)
+/* A message goes: those before it on its path are dealt with. */
+static void
+send_message(size_t i)
 {
-    return h->msg_control != slots[sent].msg_hdr.msg_control;
+    HOLDS(fate[i] == WAITING);
+    for (size_t k = 0; k < i; k++) {
+        HOLDS(fate[k] != WAITING || !counts(k) || !counts(i) ||
+              (by_path && !same_path(&slots[k].msg_hdr, &slots[i].msg_hdr)));
+    }
+    fate[i] = SENT;
+    sent++;
 }
 
 /* The kernel: takes as many as its answer says, and tells of each how long it was. */
@@ -195,29 +264,32 @@ int
 sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 {
     unsigned int taken = n;
-    bool is_report, refused, again;
+    bool is_report, refused, again, is_run;
 
     HOLDS(fd == -1 && n > 0 && n <= IPV4B_SEND_MAX && (flags & MSG_DONTWAIT));
     if (answers_used < answers_count) {
         taken = answers[answers_used].taken < n ? answers[answers_used].taken : n;
         errno = answers[answers_used++].error;
     }
+    is_run = vec[0].msg_hdr.msg_control != slots[vec[0].msg_len - UNSENT].msg_hdr.msg_control;
     is_report = errno == EMSGSIZE || errno == EOPNOTSUPP;
-    refused =
-        taken == 0 && is_run(&vec[0].msg_hdr) && (is_report || errno == EIO || errno == EINVAL);
+    refused = taken == 0 && is_run && (is_report || errno == EIO || errno == EINVAL);
+    again = refused && suspect == errno;
     /* One that stopped others before it, one that may be of the network, and the message's own. What
-     * can only be a report may come as often as it likes. */
+     * can only be a report, or is of offload, may come as often as it likes. */
     failures = taken != 0 ? 0 : failures + (!refused && errno != ECONNREFUSED);
     HOLDS(failures <= 3);
-    again = refused && suspect == errno;
     reported = reported || (suspect != 0 && !again);
     suspect = refused && is_report && !again ? errno : 0;
     for (unsigned int i = 0; i < taken; i++) {
-        size_t length = check_slot(&vec[i].msg_hdr, sent);
+        size_t first = vec[i].msg_len - UNSENT, last;
+        size_t length = check_slot(&vec[i].msg_hdr, first, &last);
 
         HOLDS(length == 1 || !(flags & MSG_MORE));
-        vec[i].msg_len = (unsigned int)(length == 1 ? sizes[sent] : size_of(&vec[i].msg_hdr));
-        sent += length;
+        vec[i].msg_len = (unsigned int)(length == 1 ? sizes[first] : size_of(&vec[i].msg_hdr));
+        for (; length > 0; length--, first = next_of_path(first)) {
+            send_message(first);
+        }
     }
     return taken == 0 ? -1 : (int)taken;
 }
@@ -231,8 +303,8 @@ getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 
     HOLDS(fd == -1 && *len == sizeof answer);
     if (level == SOL_SOCKET) {
-        HOLDS(option == SO_ERROR);
-        cleared++;
+        HOLDS(option == SO_ERROR || option == SO_NO_CHECK);
+        cleared += option == SO_ERROR;
     }
     else {
         HOLDS(level == IPPROTO_IP && (option == IP_MTU_DISCOVER || option == IP_HDRINCL));
@@ -245,27 +317,45 @@ getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 static void
 test_send(bool gso, bool recv_errors, bool keep, int flags)
 {
-    ipv4b_sender s = {.gso = gso, .recv_errors = recv_errors};
-    size_t done;
+    ipv4b_sender s = {.gso = gso, .reorder = by_path, .recv_errors = recv_errors};
+    size_t skipped = 0;
 
     if (keep) {
         s.plan = kept;
     }
-    sent = answers_used = failures = cleared = 0;
+    sent = answers_used = cleared = 0;
+    memset(fate, 0, sizeof fate);
     reported = false;
     suspect = 0;
-    done = ipv4b_send(-1, slots, count, flags, &s);
-    HOLDS(done == sent);
-    for (size_t i = 0; i < count; i++) {
-        HOLDS(slots[i].msg_len == (i < done ? sizes[i] : UNSENT));
+    ipv4b_send_plan(&s, slots, count, flags, NULL);
+    by_path = by_path && s.planned;
+    while (s.done < count) {
+        size_t before = sent, was = s.done, done;
+
+        failures = 0;
+        reported = false;
+        suspect = 0;
+        done = ipv4b_send(-1, slots, count, flags, &s);
+        HOLDS(done == sent - before && s.done == was + done && s.done == sent + skipped);
+        /* Whoever sees nothing sent has to know why. */
+        HOLDS(s.done == count ? s.error == 0 : done > 0 || s.error != 0);
+        HOLDS(s.done == count || !recv_errors || s.error != 0);
+        HOLDS(s.error == 0 || s.error == answers[answers_used - 1].error);
+        HOLDS(s.refused == 0 || (s.planned && done > 0));
+        HOLDS((s.late != 0) == (reported && !recv_errors));
+        if (s.error != 0) {
+            size_t next = ipv4b_send_next(&s);
+
+            HOLDS(fate[next] == WAITING);
+            fate[next] = SKIPPED;
+            skipped++;
+            ipv4b_send_skip(&s);
+        }
     }
-    /* Whoever sees nothing sent has to know why. */
-    HOLDS(done == count ? s.error == 0 : done > 0 || s.error != 0);
-    HOLDS(done == count || !recv_errors || s.error != 0);
-    HOLDS(s.error == 0 || s.error == answers[answers_used - 1].error);
-    HOLDS(s.refused == 0 || (gso && !s.gso && done > 0));
-    HOLDS(s.refused != 0 || s.gso == gso);
-    HOLDS((s.late != 0) == (reported && !recv_errors));
+    for (size_t i = 0; i < count; i++) {
+        HOLDS(fate[i] == SENT ? slots[i].msg_len == sizes[i]
+                              : fate[i] == SKIPPED && slots[i].msg_len == UNSENT + i);
+    }
     HOLDS((cleared != 0) == (recv_errors && count != 0));
     if (keep) {
         kept = s.plan;
@@ -363,7 +453,7 @@ read_row(fuzz_input *in)
 
         sizes[count] = left;
         memset(&slots[count], 0, sizeof slots[count]);
-        slots[count].msg_len = UNSENT;
+        slots[count].msg_len = (unsigned int)(UNSENT + count);
         h->msg_iov = iovecs + iovecs_used;
         h->msg_iovlen = pieces;
         for (size_t i = 0; i < pieces; i++) {
@@ -403,6 +493,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (in.left != 0 && count < MESSAGES) {
         read_row(&in);
     }
+    by_path = !(mode & 128);
     if (mode & 4) {
         test_plan(count * (mode & 3) / 3);
     }

@@ -227,8 +227,8 @@ class Messages(RuleBasedStateMachine):
             # What was received has the writer's own address until it gets another.
             if known.addr == self.reader.local_addr:
                 self.waiting.append((known.content, told_by(known.control).ttl or 64))
-        for known in batch if everything else []:
-            known.errno = 0
+        for known in batch[first:] if everything else []:
+            known.errno = errno.ECANCELED
         # sendmmsg forgets why it stopped after a message; sendmsg tells.
         if first < len(batch) and (everything or first == 0 or not MMSG):
             batch[first].errno = errno.EDESTADDRREQ

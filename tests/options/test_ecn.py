@@ -47,16 +47,15 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 def control_messages(reader: PacketConn, count: int) -> list[ControlMessage]:
-    """Those of the next datagrams, which carry their numbers."""
+    """Those of the next datagrams, which carry their numbers: each mark is a path of its own."""
     messages = new_messages(count, 16, ControlFlags.TOS | ControlFlags.TTL)
-    found: list[ControlMessage] = []
+    found: dict[int, ControlMessage] = {}
     while len(found) < count:
         for message in messages[: reader.read_batch(messages)]:
-            assert message.data == b"%d" % len(found)
             control = message.control_message()
             assert control is not None
-            found.append(control)
-    return found
+            found[int(message.data)] = control
+    return [found[number] for number in range(count)]
 
 
 def marked(addr: tuple[str, int], controls: list[ControlMessage]) -> list[Message]:

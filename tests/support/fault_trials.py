@@ -61,6 +61,8 @@ def failure(op: str, code: int, first: int, **others: Any) -> dict[str, Any]:
     errnos = [0] * TOTAL if "write" in op else []
     if "write" in op and op != "write_to":
         errnos[first] = code
+    if op.startswith("write_all"):
+        errnos[first + 1 :] = [errno.ECANCELED] * (TOTAL - first - 1)
     return {
         "type": type(OSError(code, "")).__name__,
         "errno": code,

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from ipv4batch import ControlFlags, Message, MTUDiscover, PacketConn, new_messages
+from ipv4batch import ControlFlags, ControlMessage, Message, MTUDiscover, PacketConn, new_messages
 from support.net import Call, leaks_allowed
 
 SOURCE = pathlib.Path(__file__).parent / "faults.c"
@@ -137,8 +137,17 @@ Step = Callable[[int], tuple[int, int]]
 """From how many have been moved to the result of a call, and how many that has moved."""
 
 
-def take_steps(case: Case, step: Step, total: int, messages: list[Message]) -> Outcome:
-    """Call until all have been moved, or two calls have failed."""
+def take_steps(
+    case: Case,
+    step: Step,
+    total: int,
+    messages: list[Message],
+    counts: Callable[[], int] = lambda: 0,
+) -> Outcome:
+    """Call until all have been moved, or two calls have failed.
+
+    `counts` gives how many the last call has moved that a signal handler ended.
+    """
     steps: list[Any] = []
     moved = failed = 0
     started = time.monotonic()
@@ -150,8 +159,8 @@ def take_steps(case: Case, step: Step, total: int, messages: list[Message]) -> O
                 result, by = step(moved)
             except AlarmError as error:
                 armed.disarm()
-                steps.append("alarm")
-                moved += getattr(error, "index", 0)
+                steps.append("alarm" if vars(error) == {} else "alarm with attributes")
+                moved += counts()
             except OSError as error:
                 armed.disarm()
                 errnos = [message.errno for message in messages]
@@ -182,14 +191,21 @@ def merge(steps: list[Any]) -> list[Any]:
 
 
 def write(case: Case) -> Outcome:
-    """Some to one reader and as many to another, so that offload makes runs of so many."""
+    """Some to one reader and as many to another, each time on another path.
+
+    So offload makes runs of so many, in the order of the list.
+    """
     with open_udp() as one, open_udp() as other, PacketConn(open_udp()) as conn:
         conn.timeout = case["timeout"]
         conn.gso = case["offload"]
         conn.recv_errors = case["recv_errors"]
         conn.mtu_discover = case.get("mtu_discover", conn.mtu_discover)
         messages = [
-            Message(i.to_bytes(4, "big"), None, (one, other)[i // RUN % 2].getsockname())
+            Message(
+                i.to_bytes(4, "big"),
+                ControlMessage(ttl=9 + i // RUN).marshal(),
+                (one, other)[i // RUN % 2].getsockname(),
+            )
             for i in range(TOTAL)
         ]
 
@@ -208,7 +224,7 @@ def write(case: Case) -> Outcome:
             return conn.write_all(messages[moved:], errors="skip"), TOTAL
 
         step = {f.__name__: f for f in (write_batch, write_to, write_all, write_all_skip)}
-        outcome = take_steps(case, step[case["op"]], TOTAL, messages)
+        outcome = take_steps(case, step[case["op"]], TOTAL, messages, lambda: conn.last_written)
         if case["op"] == "write_to":
             outcome["steps"] = merge(outcome["steps"])
         arrived = [drain(one), drain(other)]

@@ -191,6 +191,9 @@ for name, call, given in [
     ("DatagramConn.control_flags", "conn.control_flags", "conn.set_control_message(255)"),
     ("DatagramConn.pending", "conn.pending", ""),
     ("DatagramConn.gso_error", "conn.gso_error", ""),
+    ("DatagramConn.gso_refusals", "conn.gso_refusals", ""),
+    ("DatagramConn.last_read", "conn.last_read", ""),
+    ("DatagramConn.last_written", "conn.last_written", ""),
 ]:
     case(name, call, f"plain({call})", given=given)
 for name in ("set_deadline", "set_read_deadline", "set_write_deadline"):

@@ -26,6 +26,7 @@ typedef struct {
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
+    PyObject *counts; /* the ints that a batch can give, or NULL as yet (batch.c) */
     struct ipv4b_endpoint_cache
         *endpoints; /* tuples that were made for addresses, or NULL (addr.h) */
 } ipv4b_state;

@@ -1,13 +1,14 @@
 /* batch.c - the batch engine: see batch.h for the locking rule.
  *
- * A call goes through four steps. ipv4b_gather pins every message of the list and fills the scratch
- * arrays, or raises with nothing changed (gather.c). The loop in loop.c makes the system call.
+ * A call goes in turns of at most IPV4B_TURN messages, and a turn through four steps. gather.c pins the
+ * turn's messages and fills the scratch arrays. The loop in loop.c makes the system call.
  * ipv4b_gather_settle writes the results into the messages that were moved and takes their pins off,
- * and ipv4b_gather_end those of the others. Nothing after ipv4b_gather looks at the list again, so it
- * does not matter what another thread does to it.
+ * and ipv4b_gather_end those of the others. Between two turns a call looks at signals, at close() and
+ * at the deadline.
  */
 #include "python/io/batch.h"
 
+#include "core/path.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
 #include "python/io/descriptor.h"
@@ -19,36 +20,73 @@ static int
 attempt_write(int fd, ipv4b_io *io)
 {
     ipv4b_batch *b = io->arg;
-    size_t done =
-        ipv4b_send(fd, b->scratch.slots + b->start, b->pinned - b->start, io->flags, &b->sender);
+    size_t done;
 
+    if (!b->begun) {
+        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags, NULL);
+        b->begun = true;
+    }
+    done = ipv4b_send(fd, b->scratch.slots, b->pinned, io->flags, &b->sender);
     return done == 0 ? -b->sender.error : (int)done;
 }
 
-/* After a write: `error` belongs to the first message that was not taken, where the kernel told. */
+/* Remembers the paths that have refused their runs in the last attempt. Without memory for it they are
+ * tried again in the next turn. */
 static void
-note_refusals(const ipv4b_batch *b, int error)
+note_refusals(ipv4b_batch *b)
 {
-    if (error != 0 && b->start < b->pinned) {
-        ipv4b_message_object *m = b->scratch.owners[b->start];
+    ipv4b_conn_object *conn = b->conn;
+    ipv4b_gso_plan *plan = &b->sender.plan;
+    int64_t now = ipv4b_now();
 
-        IPV4B_STORE_RELAXED(m->error, error);
+    IPV4B_STORE_RELAXED(conn->sending.gso_error, b->sender.refused);
+    if (plan->unable) {
+        IPV4B_STORE_RELAXED(conn->sending.gso, false);
+        return;
     }
-    if (b->sender.refused != 0) {
-        IPV4B_STORE_RELAXED(b->conn->sending.gso, false);
-        IPV4B_STORE_RELAXED(b->conn->sending.gso_error, b->sender.refused);
+    if (conn->sending.refusals == NULL) {
+        conn->sending.refusals = ipv4b_refusals_new();
+    }
+    for (size_t i = 0; conn->sending.refusals != NULL && i < plan->path_count; i++) {
+        ipv4b_path *path = &plan->paths[i];
+        const struct msghdr *h = &b->scratch.slots[path->message].msg_hdr;
+
+        if (path->refused != 0 && !path->told) {
+            path->told = true;
+            ipv4b_refusals_add(conn->sending.refusals, h, ipv4b_path_hash(h), path->refused, now);
+        }
     }
 }
 
-/* One turn of the I/O loop for what is still to be moved. Returns how many messages were, or -1
- * with an exception. */
+/* After a write: `error` belongs to the next message, where the kernel told. */
+static void
+note_write(ipv4b_batch *b, int error)
+{
+    if (error != 0 && b->start < b->pinned) {
+        ipv4b_message_object *m = b->scratch.owners[ipv4b_gather_at(b)];
+
+        IPV4B_STORE_RELAXED(m->error, error);
+        b->told = true;
+    }
+    if (b->sender.late != 0) {
+        b->conn->batches.pending_error[IPV4B_WRITE] = b->sender.late;
+    }
+}
+
+/* Goes once through the I/O loop with what is left of the turn. Returns how many messages were moved,
+ * or -1 with an exception. */
 static Py_ssize_t
 move(ipv4b_batch *b, ipv4b_io *io)
 {
     const ipv4b_direction direction = b->direction;
     int done;
 
-    b->sender.gso = b->conn->sending.gso;
+    if (b->sender.gso && !b->begun && b->conn->sending.refusals != NULL) {
+        /* Here, since the table is the connection's. */
+        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags,
+                        b->conn->sending.refusals);
+        b->begun = true;
+    }
     b->sender.recv_errors = b->conn->options.recv_errors;
     io->direction = direction;
     io->attempt = direction == IPV4B_READ ? ipv4b_io_recv : attempt_write;
@@ -56,19 +94,81 @@ move(ipv4b_batch *b, ipv4b_io *io)
     io->n = b->pinned;
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
+    if (b->sender.refused != 0) {
+        note_refusals(b); /* before a message can be let go whose path it is */
+        b->sender.refused = 0;
+    }
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);
     }
-    if (direction == IPV4B_READ && io->late != 0) {
+    if (direction == IPV4B_WRITE) {
+        note_write(b, done < 0 ? io->error : b->sender.error);
+    }
+    else if (io->late != 0) {
         b->conn->batches.pending_error[IPV4B_READ] = io->late;
     }
-    if (direction == IPV4B_WRITE) {
-        note_refusals(b, done < 0 ? io->error : b->sender.error);
-        if (b->sender.late != 0) {
-            b->conn->batches.pending_error[IPV4B_WRITE] = b->sender.late;
+    return done;
+}
+
+/* Whether there is time left for a call that waits. */
+static bool
+is_before(const ipv4b_batch *b, int64_t limit)
+{
+    int64_t now = ipv4b_now();
+
+    return now < limit && now < b->conn->waiting.deadline[b->direction];
+}
+
+/* Whether a call has messages for another turn. */
+static bool
+has_more(const ipv4b_batch *b)
+{
+    return b->first + b->pinned < b->n;
+}
+
+/* The later turns of read_batch and write_batch, as long as a turn moves all of its messages, without
+ * waiting. What ends them is the business of the next call. Returns 0, or -1 with a signal handler's
+ * exception. */
+static int
+run_later(ipv4b_batch *b, ipv4b_io *io)
+{
+    io->flags |= MSG_DONTWAIT;
+    while (b->start == b->pinned && has_more(b)) {
+        Py_ssize_t done;
+
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (!b->conn->life.open || !is_before(b, IPV4B_FOREVER)) {
+            break;
+        }
+        if (ipv4b_gather_next(b) < 0) {
+            PyErr_Clear();
+            break;
+        }
+        done = move(b, io);
+        if (done < 0 && io->foreign) {
+            return -1;
+        }
+        if (done < 0) {
+            PyErr_Clear();
+            if (b->direction == IPV4B_READ && io->error != EAGAIN && io->error != EBADF) {
+                b->conn->batches.pending_error[IPV4B_READ] = io->error;
+            }
+            break;
         }
     }
-    return done;
+    return 0;
+}
+
+/* The whole of read_batch or write_batch. Returns 0, or -1 with an exception. */
+static int
+run_once(ipv4b_batch *b, ipv4b_io *io)
+{
+    if (b->pinned == 0) {
+        return 0;
+    }
+    return move(b, io) < 0 ? -1 : run_later(b, io);
 }
 
 /* Whether an error ends the whole of write_all: what is wrong with the connection or the call, not
@@ -89,8 +189,8 @@ ends_all(int error)
     }
 }
 
-/* Puts `index` and `written` on the OSError that is set. Returns -1. */
-static Py_ssize_t
+/* Puts `index` and `written` on the exception that is set, which is ours. Returns -1. */
+static int
 annotate(size_t index, size_t written)
 {
     PyObject *type, *value, *traceback, *at, *count;
@@ -114,83 +214,150 @@ annotate(size_t index, size_t written)
     return -1;
 }
 
-/* Whether there is time left to wait for a write. */
-static bool
-is_before(const ipv4b_conn_object *conn, int64_t limit)
+/* The same for the next message of the turn. */
+static int
+annotate_next(const ipv4b_batch *b)
 {
-    int64_t now = ipv4b_now();
-
-    return now < limit && now < conn->waiting.deadline[IPV4B_WRITE];
+    return annotate(b->first + ipv4b_gather_at(b), b->moved);
 }
 
 /* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until
  * something goes out again. */
 enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
 
-/* The whole of write_all. Returns how many messages were written, or -1 with an exception. */
-static Py_ssize_t
+/* What is left of a turn of write_all. Returns 0, or -1 with an exception. */
+static int
+run_turn(ipv4b_batch *b, ipv4b_io *io, bool skip, int *tries)
+{
+    while (b->start < b->pinned) {
+        if (move(b, io) >= 0) {
+            *tries = 0;
+        }
+        else if (io->error == ENOBUFS && !io->wait_failed && *tries < NOBUFS_TRIES &&
+                 is_before(b, io->limit)) {
+            PyErr_Clear();
+            if (ipv4b_conn_pause(b->conn, io, (int64_t)NOBUFS_FIRST_NS << (*tries)++) < 0) {
+                return io->foreign ? -1 : annotate_next(b);
+            }
+        }
+        else if (io->foreign) {
+            return -1; /* it passes as it is */
+        }
+        else if (!skip || io->wait_failed || ends_all(io->error)) {
+            return annotate_next(b);
+        }
+        else {
+            PyErr_Clear();
+            ipv4b_gather_drop(b, 1, IPV4B_LEFT);
+            ipv4b_send_skip(&b->sender);
+            if (PyErr_CheckSignals() < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The whole of write_all. Returns 0, or -1 with an exception. */
+static int
 run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
 {
-    size_t written = 0;
     int tries = 0;
 
-    if (!(io->flags & MSG_DONTWAIT) && b->conn->waiting.timeout != 0) {
+    if (b->conn->waiting.timeout == 0) {
+        io->flags |= MSG_DONTWAIT;
+    }
+    if (!(io->flags & MSG_DONTWAIT)) {
         io->limit = b->conn->waiting.timeout == IPV4B_FOREVER
                         ? IPV4B_FOREVER
                         : ipv4b_now() + b->conn->waiting.timeout;
     }
-    for (size_t i = 0; i < b->pinned; i++) {
-        IPV4B_STORE_RELAXED(((ipv4b_message_object *)b->scratch.owners[i])->error, 0);
-    }
-    while (b->start < b->pinned) {
-        Py_ssize_t done = move(b, io);
-
-        if (done >= 0) {
-            written += (size_t)done;
-            tries = 0;
+    for (;;) {
+        if (run_turn(b, io, skip, &tries) < 0 || (has_more(b) && PyErr_CheckSignals() < 0)) {
+            return -1;
         }
-        else if (io->error == ENOBUFS && !io->wait_failed && tries < NOBUFS_TRIES &&
-                 is_before(b->conn, io->limit)) {
-            PyErr_Clear();
-            if (ipv4b_conn_pause(b->conn, (int64_t)NOBUFS_FIRST_NS << tries++, io->limit) < 0) {
-                return annotate(b->start, written);
-            }
+        if (!has_more(b)) {
+            return 0;
         }
-        else if (!skip || io->wait_failed || ends_all(io->error)) {
-            return annotate(b->start, written);
+        if (ipv4b_gather_next(b) < 0) {
+            return annotate(b->first + b->pinned, b->moved);
         }
-        else {
-            PyErr_Clear();
-            ipv4b_gather_skip(b, 1);
-            if (PyErr_CheckSignals() < 0) {
-                return annotate(b->start, written);
-            }
+        if (b->conn->life.open && !is_before(b, io->limit < 0 ? IPV4B_FOREVER : io->limit)) {
+            (void)ipv4b_conn_raise_timeout(b->conn, IPV4B_WRITE);
+            note_write(b, ETIMEDOUT);
+            return annotate_next(b);
         }
     }
-    return (Py_ssize_t)written;
 }
 
-/* A smaller int in place of one that nobody else has. Where there is no memory for it, the other's will
- * do: what was moved must be told. STEALS `all`. */
-static PyObject *
-lower_count(PyObject *all, Py_ssize_t done)
-{
-    PyObject *count = PyLong_FromSsize_t(done);
+/* Ints up to so many are there in every Python, and cost no memory. */
+enum { SMALL_INT_MAX = 256 };
 
-    if (count == NULL && Py_REFCNT(all) == 1 && PyLong_AsSsize_t(all) < (Py_ssize_t)PyLong_BASE) {
-        PyErr_Clear();
-#if PY_VERSION_HEX >= 0x030C0000
-        ((PyLongObject *)all)->long_value.ob_digit[0] = (digit)done;
-#else
-        ((PyLongObject *)all)->ob_digit[0] = (digit)done;
-#endif
-        return all;
+/* Makes the ints that a turn can have for a result: once it has moved messages nothing may fail, and
+ * an int needs memory. Returns 0, or -1 with MemoryError. */
+static int
+make_counts(ipv4b_state *state)
+{
+    PyObject *counts = PyTuple_New(IPV4B_TURN + 1), *none = NULL;
+
+    for (Py_ssize_t i = 0; counts != NULL && i <= IPV4B_TURN; i++) {
+        PyObject *count = PyLong_FromSsize_t(i);
+
+        if (count == NULL) {
+            Py_CLEAR(counts);
+            break;
+        }
+        PyTuple_SET_ITEM(counts, i, count);
     }
-    Py_DECREF(all);
-    return count;
+    if (counts == NULL) {
+        return -1;
+    }
+    /* Another thread may have been faster. */
+    if (!__atomic_compare_exchange_n(&state->counts, &none, counts, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)) {
+        Py_DECREF(counts);
+    }
+    return 0;
+}
+
+/* Makes sure, before a call on n messages, that there will be an int for its result. *all is one for
+ * n itself, or NULL where that is not needed. Of what several turns move in part nobody can make
+ * one: last_read and last_written tell it without. Returns 0, or -1 with MemoryError. */
+static int
+prepare_count(ipv4b_state *state, size_t n, PyObject **all)
+{
+    *all = n > IPV4B_TURN ? PyLong_FromSize_t(n) : NULL;
+    if (n > IPV4B_TURN && *all == NULL) {
+        return -1;
+    }
+    if (n > SMALL_INT_MAX && __atomic_load_n(&state->counts, __ATOMIC_ACQUIRE) == NULL &&
+        make_counts(state) < 0) {
+        Py_CLEAR(*all);
+        return -1;
+    }
+    return 0;
+}
+
+/* The result of a call that has moved n messages. */
+static PyObject *
+get_count(const ipv4b_state *state, size_t n)
+{
+    return n > SMALL_INT_MAX && n <= IPV4B_TURN
+               ? Py_NewRef(PyTuple_GET_ITEM(state->counts, (Py_ssize_t)n))
+               : PyLong_FromSize_t(n);
 }
 
 typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
+
+/* Makes the call with its messages gathered. Returns 0, or -1 with an exception. */
+static int
+batch_run(ipv4b_batch *b, ipv4b_io *io, batch_mode mode)
+{
+    if (b->pinned > 0 && ipv4b_conn_raise_pending(b->conn, b->direction) < 0) {
+        return mode == ONCE ? -1 : annotate(0, 0);
+    }
+    return mode == ONCE ? run_once(b, io) : run_all(b, io, mode == ALL_SKIP);
+}
 
 /* Arguments are sorted out; this is a call from its first step to its last, with the connection
  * locked. */
@@ -200,14 +367,17 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
 {
     ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
     ipv4b_io io = {.limit = -1};
+    ipv4b_outcome rest = mode == ONCE ? IPV4B_LEFT : IPV4B_CANCELED;
+    ipv4b_message_object *failed = NULL;
     long long number = 0;
     PyObject *list, *all;
-    Py_ssize_t done, n;
+    int r, error = 0;
 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
         return NULL;
     }
     io.flags = (int)number;
+    IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
         if (mode != ONCE) {
@@ -219,29 +389,37 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     if (list == NULL) {
         return NULL;
     }
-    /* The most likely result, made before anything is moved that it would have to tell of. */
-    n = PySequence_Fast_GET_SIZE(list);
-    all = PyLong_FromSsize_t(n);
-    if (all == NULL) {
+    if (prepare_count(b.conn->state, (size_t)PySequence_Fast_GET_SIZE(list), &all) < 0) {
         Py_DECREF(list);
         return NULL;
     }
-    done = ipv4b_gather(&b, list);
-    if (done == 0 && b.pinned > 0 && ipv4b_conn_raise_pending(b.conn, direction) < 0) {
-        done = mode == ONCE ? -1 : annotate(0, 0);
+    b.sender.gso = direction == IPV4B_WRITE && b.conn->sending.gso;
+    b.sender.reorder = mode != ONCE;
+    r = ipv4b_gather_begin(&b, list, mode != ONCE);
+    if (r < 0) {
+        rest = IPV4B_LEFT;
     }
-    if (done == 0) {
-        done = mode != ONCE    ? run_all(&b, &io, mode == ALL_SKIP)
-               : b.pinned == 0 ? 0
-                               : move(&b, &io);
+    else {
+        r = batch_run(&b, &io, mode);
     }
-    ipv4b_gather_end(&b);
+    if (b.told) {
+        /* It has its errno, and keeps that where it stands in the list once more. */
+        failed = (ipv4b_message_object *)Py_NewRef(b.scratch.owners[ipv4b_gather_at(&b)]);
+        error = failed->error;
+        ipv4b_gather_drop(&b, 1, IPV4B_LEFT);
+    }
+    ipv4b_gather_end(&b, rest);
+    if (failed != NULL) {
+        IPV4B_STORE_RELAXED(failed->error, error);
+        Py_DECREF((PyObject *)failed);
+    }
+    IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], b.moved);
     Py_DECREF(list);
-    if (done < 0) {
-        Py_DECREF(all);
-        return NULL;
+    if (r == 0 && b.moved == b.n && all != NULL) {
+        return all;
     }
-    return done == n ? all : lower_count(all, done);
+    Py_XDECREF(all);
+    return r < 0 ? NULL : get_count(b.conn->state, b.moved);
 }
 
 static PyObject *
@@ -262,7 +440,7 @@ const char ipv4b_read_batch_doc[] =
     "Waits until there is at least one, within the timeout, and then takes what is there without\n"
     "waiting for more. The first so many messages have n, nn, flags and addr set; the others are\n"
     "as they were. `flags` are MSG_* of recvmsg(2); MSG_DONTWAIT never waits. One system call\n"
-    "(recvmmsg(2)) does it. An empty list gives 0.\n\n"
+    "(recvmmsg(2)) takes 1024 messages. An empty list gives 0.\n\n"
     "Raises TypeError, ValueError or RuntimeError that names the message, with nothing read, for\n"
     "an item that is no Message, stands in the list twice, has a read-only buffer or is in use by\n"
     "another call; and OSError: TimeoutError, BlockingIOError, EBADF when closed meanwhile.";
@@ -287,7 +465,8 @@ const char ipv4b_write_batch_doc[] =
     "control data. Waits for room for the first one, within the timeout. A count below the\n"
     "list's length means that the next message failed or found no room: call again from there\n"
     "to go on, or to get its error. `flags` are MSG_* of sendmsg(2). One system call\n"
-    "(sendmmsg(2)) takes 1024 messages. An empty list gives 0.\n\n"
+    "(sendmmsg(2)) takes 1024 messages. An empty list gives 0. The order is that of the list;\n"
+    "for several links with gso, write_all forms longer runs.\n\n"
     "Raises OSError only if the first message failed, and then sets its errno; and TypeError,\n"
     "ValueError or RuntimeError that names the message, with nothing sent, for an item that is no\n"
     "Message, has an oob that does not parse, or is being read into by another call.";
@@ -309,13 +488,17 @@ const char ipv4b_write_all_doc[] =
     "write_all($self, /, msgs, flags=0, errors='raise')\n--\n\n"
     "Send every Message of `msgs`, in as many system calls as it takes; return how many went.\n\n"
     "Waits for room, for all of them together, within timeout and deadline. Each message's errno\n"
-    "says what became of it: 0 if it went. errors='raise' stops at the first that fails;\n"
-    "errors='skip' goes on past it. EINTR and EAGAIN are handled, and ENOBUFS is waited for,\n"
-    "0.13 seconds at most until something goes out again.\n\n"
+    "says what became of it: 0 if it went, ECANCELED if it was not tried. errors='raise' stops at\n"
+    "the first that fails; errors='skip' goes on past it. EINTR and EAGAIN are handled, and\n"
+    "ENOBUFS is waited for, 0.13 seconds at most until something goes out again. With gso\n"
+    "messages of different destinations or control data may go in another order than the list's.\n"
+    "A list of more than 1024 goes in turns; signals, close() and the deadline are seen "
+    "between.\n\n"
     "Raises OSError with two more attributes: index, of the message that failed, and written, how\n"
     "many had gone. With 'skip' that is for the connection's own troubles only: TimeoutError,\n"
-    "BlockingIOError, EBADF when closed. TypeError, ValueError and RuntimeError are as in\n"
-    "write_batch, with nothing sent.";
+    "BlockingIOError, EBADF when closed. A signal handler's exception passes as it is; see\n"
+    "last_written. TypeError, ValueError and RuntimeError are as in write_batch, with nothing\n"
+    "sent.";
 
 PyObject *
 ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

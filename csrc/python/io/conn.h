@@ -72,13 +72,15 @@ typedef struct {
 /* Offload of writes. */
 typedef struct {
     bool gso;
-    int gso_error;       /* the errno for which offload of writes went off, or 0 */
-    ipv4b_gso_plan plan; /* the memory of the last call's runs, for the next one */
+    int gso_error;            /* the errno with which offload was refused last, or 0 */
+    ipv4b_refusals *refusals; /* the paths that have refused it, or NULL for none */
+    ipv4b_gso_plan plan;      /* the memory of the last call's runs, for the next one */
 } ipv4b_conn_sending;
 
 /* What one batch leaves for the next one of its direction. */
 typedef struct {
     ipv4b_scratch scratch[2]; /* the arrays of the last read and write */
+    size_t last_count[2];     /* how many messages the last read and write moved */
     int pending_error[2];     /* an errno that came after a batch, for the next one; or 0 */
 } ipv4b_conn_batches;
 

@@ -95,8 +95,8 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
     return fd < 0 || !self->life.open ? -1 : (int)fd;
 }
 
-int
-ipv4b_conn_raise_text(ipv4b_conn_object *self, const char *operation, int err, const char *text)
+static int
+raise_text(ipv4b_conn_object *self, const char *operation, int err, const char *text)
 {
     int fd = ipv4b_conn_peek_fileno(self);
     PyObject *where, *what;
@@ -115,7 +115,19 @@ ipv4b_conn_raise_text(ipv4b_conn_object *self, const char *operation, int err, c
 int
 ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err)
 {
-    return ipv4b_conn_raise_text(self, operation, err, NULL);
+    return raise_text(self, operation, err, NULL);
+}
+
+int
+ipv4b_conn_raise_closed(ipv4b_conn_object *self, const char *operation)
+{
+    return raise_text(self, operation, EBADF, "The connection is closed");
+}
+
+int
+ipv4b_conn_raise_timeout(ipv4b_conn_object *self, ipv4b_direction direction)
+{
+    return raise_text(self, direction == IPV4B_READ ? "read" : "write", ETIMEDOUT, "timed out");
 }
 
 int
@@ -124,7 +136,7 @@ ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation)
     int fd = ipv4b_conn_peek_fileno(self);
 
     if (fd == -1) {
-        return ipv4b_conn_raise_text(self, operation, EBADF, "The connection is closed");
+        return ipv4b_conn_raise_closed(self, operation);
     }
     return fd < 0 ? -1 : fd;
 }

@@ -18,9 +18,10 @@ int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
 /* Raises OSError `err` with "operation network local-address". Returns -1. */
 int ipv4b_conn_raise(ipv4b_conn_object *self, const char *operation, int err);
 
-/* The same with a text in place of the system's; NULL for the system's. */
-int ipv4b_conn_raise_text(ipv4b_conn_object *self, const char *operation, int err,
-                          const char *text);
+/* Raises the OSError of a connection that is closed (EBADF), or the TimeoutError of a call whose time is
+ * over. Return -1. */
+int ipv4b_conn_raise_closed(ipv4b_conn_object *self, const char *operation);
+int ipv4b_conn_raise_timeout(ipv4b_conn_object *self, ipv4b_direction direction);
 
 /* The local or the remote endpoint of the descriptor. Returns 0 or -errno. */
 int ipv4b_conn_endpoint(const ipv4b_conn_object *self, int fd, bool remote,

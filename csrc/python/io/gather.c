@@ -5,6 +5,9 @@
 #include "python/base/locks.h"
 #include "python/values/control.h"
 
+/* A plan for messages of more buffers than that is not kept: those of a turn can have a million. */
+enum { KEPT_IOVECS = 4 * IPV4B_TURN };
+
 /* Takes the connection's scratch if it is there and large enough; a call in another thread may have
  * it. */
 static int
@@ -14,7 +17,7 @@ scratch_take(ipv4b_batch *b, size_t n)
 
     b->scratch = conn->batches.scratch[b->direction];
     conn->batches.scratch[b->direction] = (ipv4b_scratch){0};
-    if (b->direction == IPV4B_WRITE && conn->sending.gso) {
+    if (b->sender.gso) {
         b->sender.plan = conn->sending.plan;
         conn->sending.plan = (ipv4b_gso_plan){0};
     }
@@ -40,7 +43,7 @@ scratch_return(ipv4b_batch *b)
     if (b->sender.plan.slot_capacity == 0) {
         return;
     }
-    if (conn->sending.plan.slot_capacity == 0) {
+    if (conn->sending.plan.slot_capacity == 0 && b->sender.plan.iov_capacity <= KEPT_IOVECS) {
         conn->sending.plan = b->sender.plan;
     }
     else {
@@ -50,16 +53,20 @@ scratch_return(ipv4b_batch *b)
 
 /* Lets the next `count` messages go: their pins, and the call's references. A last reference can only
  * be ours if another thread has changed the list meanwhile; what runs then (a destructor of Python's)
- * finds the messages behind it still in use. With `moved` they get the results of the system call
- * first. Written once and compiled once for each case, like `fill` below. */
+ * finds the messages behind it still in use. With IPV4B_MOVED they get the results of the system call
+ * first. `order` is that in which they go, NULL for the list's. Written once and compiled once for
+ * each case, like `fill` below. */
 static inline void
-finish(ipv4b_batch *b, size_t count, ipv4b_direction direction, bool moved)
+finish(ipv4b_batch *b, size_t count, const uint32_t *order, ipv4b_direction direction,
+       ipv4b_outcome outcome)
 {
+    const bool moved = outcome == IPV4B_MOVED;
     void **owners = b->scratch.owners;
     const ipv4b_slot *slots = b->scratch.slots;
     size_t end = b->start + count;
 
-    for (size_t i = b->start; i < end; i++) {
+    for (size_t k = b->start; k < end; k++) {
+        size_t i = order == NULL ? k : order[k];
         ipv4b_message_object *m = owners[i];
 
         Py_BEGIN_CRITICAL_SECTION(m);
@@ -76,6 +83,9 @@ finish(ipv4b_batch *b, size_t count, ipv4b_direction direction, bool moved)
             IPV4B_STORE_RELAXED(m->flags, 0);
             IPV4B_STORE_RELAXED(m->error, 0);
         }
+        if (outcome == IPV4B_CANCELED) {
+            IPV4B_STORE_RELAXED(m->error, ECANCELED);
+        }
         m->use -= direction == IPV4B_READ ? IPV4B_USE_READ : IPV4B_USE_WRITE;
         Py_END_CRITICAL_SECTION();
         Py_DECREF((PyObject *)m);
@@ -86,24 +96,30 @@ finish(ipv4b_batch *b, size_t count, ipv4b_direction direction, bool moved)
 void
 ipv4b_gather_settle(ipv4b_batch *b, size_t done)
 {
+    b->moved += done;
+    b->told = false;
     if (b->direction == IPV4B_READ) {
-        finish(b, done, IPV4B_READ, true);
+        finish(b, done, NULL, IPV4B_READ, IPV4B_MOVED);
+    }
+    else if (b->sender.planned && b->sender.plan.shuffled) {
+        finish(b, done, b->sender.plan.order, IPV4B_WRITE, IPV4B_MOVED);
     }
     else {
-        finish(b, done, IPV4B_WRITE, true);
+        finish(b, done, NULL, IPV4B_WRITE, IPV4B_MOVED);
     }
 }
 
 void
-ipv4b_gather_skip(ipv4b_batch *b, size_t count)
+ipv4b_gather_drop(ipv4b_batch *b, size_t count, ipv4b_outcome outcome)
 {
-    finish(b, count, b->direction, false);
+    b->told = false;
+    finish(b, count, b->sender.planned ? b->sender.plan.order : NULL, b->direction, outcome);
 }
 
 void
-ipv4b_gather_end(ipv4b_batch *b)
+ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome)
 {
-    ipv4b_gather_skip(b, b->pinned - b->start);
+    ipv4b_gather_drop(b, b->pinned - b->start, outcome);
     scratch_return(b);
 }
 
@@ -135,18 +151,20 @@ refuse_message(ipv4b_direction direction, size_t index, const ipv4b_message_obje
     PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
 }
 
-/* Raises for the item that gather refused. Out of the way of the loops below, which need all
- * registers. */
+/* Raises for the item at `index` of the list, which gather refused. Out of the way of the loops below,
+ * which need all registers. */
 static __attribute__((cold, noinline)) int
-refuse(const ipv4b_batch *b, size_t index, PyObject *item)
+refuse(const ipv4b_batch *b, size_t index)
 {
+    PyObject *item = PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)index);
+
     if (!PyObject_TypeCheck(item, b->conn->state->message_type)) {
         PyErr_Format(PyExc_TypeError, "msgs[%zu]: a Message is required, not %.100s", index,
                      Py_TYPE(item)->tp_name);
         return -1;
     }
-    for (size_t i = 0; b->direction == IPV4B_READ && i < b->pinned; i++) {
-        if (b->scratch.owners[i] == item) {
+    for (size_t i = 0; b->direction == IPV4B_READ && i < index; i++) {
+        if (PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i) == item) {
             PyErr_Format(PyExc_ValueError,
                          "msgs[%zu]: the same Message as msgs[%zu], which a read cannot "
                          "fill twice",
@@ -252,17 +270,153 @@ ipv4b_gather_list(PyObject *msgs)
     return PySequence_Tuple(msgs);
 }
 
-int
-ipv4b_gather(ipv4b_batch *b, PyObject *list)
+/* Whether a write could pin a message. */
+static bool
+can_write(ipv4b_message_object *m)
 {
-    PyObject **items = PySequence_Fast_ITEMS(list);
-    size_t n = (size_t)PySequence_Fast_GET_SIZE(list);
-    PyTypeObject *type = b->conn->state->message_type;
+    size_t where;
+    bool can;
 
-    if (scratch_take(b, n) < 0) {
+    Py_BEGIN_CRITICAL_SECTION(m);
+    can = !(m->use & IPV4B_USE_READ) &&
+          (!(m->use & IPV4B_USE_UNCHECKED) ||
+           ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where) >= 0);
+    Py_END_CRITICAL_SECTION();
+    return can;
+}
+
+/* Between two signals: so many messages are looked at in less than a millisecond. */
+enum { CHECKED_AT_ONCE = 16 * 1024 };
+
+/* Raises if a handler of signals does, or has made the list shorter. Returns 0 or -1. */
+static int
+check_pause(const ipv4b_batch *b)
+{
+    if (PyErr_CheckSignals() < 0) {
         return -1;
     }
+    if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
+        PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
+        return -1;
+    }
+    return 0;
+}
+
+/* Looks at each message of a write that takes several turns. Returns 0, or -1 with an exception. */
+static int
+check_write(const ipv4b_batch *b)
+{
+    PyTypeObject *type = b->conn->state->message_type;
+
+    for (size_t i = 0; i < b->n; i++) {
+        PyObject *item;
+
+        if (i % CHECKED_AT_ONCE == 0 && check_pause(b) < 0) {
+            return -1;
+        }
+        item = PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
+        if (!PyObject_TypeCheck(item, type) || !can_write((ipv4b_message_object *)item)) {
+            return refuse(b, i);
+        }
+    }
+    return 0;
+}
+
+/* The same for a read. Only with all of them pinned at once it is seen that one stands there twice;
+ * no Python code runs meanwhile. */
+static int
+check_read(const ipv4b_batch *b)
+{
+    PyTypeObject *type = b->conn->state->message_type;
+    bool fits = true;
+    size_t i = 0;
+
+    for (; i < b->n && fits; i++) {
+        ipv4b_message_object *m =
+            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
+
+        fits = PyObject_TypeCheck((PyObject *)m, type);
+        if (fits) {
+            Py_BEGIN_CRITICAL_SECTION(m);
+            fits = pin(m, IPV4B_READ);
+            Py_END_CRITICAL_SECTION();
+        }
+    }
+    i -= !fits;
+    for (size_t k = 0; k < i; k++) {
+        ipv4b_message_object *m =
+            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)k);
+
+        Py_BEGIN_CRITICAL_SECTION(m);
+        m->use -= IPV4B_USE_READ;
+        Py_END_CRITICAL_SECTION();
+    }
+    return fits ? 0 : refuse(b, i);
+}
+
+/* Nothing of the later turns is tried as yet. A signal handler that raises ends the call, after all
+ * are told so. Returns 0, or -1 with the handler's exception. */
+static int
+cancel_later(const ipv4b_batch *b)
+{
+    PyTypeObject *type = b->conn->state->message_type;
+    bool raised = false;
+
+    for (size_t i = 0; i < b->n && i < (size_t)PySequence_Fast_GET_SIZE(b->list); i++) {
+        ipv4b_message_object *m =
+            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
+
+        if (PyObject_TypeCheck((PyObject *)m, type)) {
+            IPV4B_STORE_RELAXED(m->error, ECANCELED);
+        }
+        if (!raised && i % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1) {
+            raised = PyErr_CheckSignals() < 0;
+        }
+    }
+    return raised ? -1 : 0;
+}
+
+/* Pins the messages from b->first on. */
+static int
+gather_turn(ipv4b_batch *b)
+{
+    PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
+    size_t left = b->n - b->first, n = left < IPV4B_TURN ? left : IPV4B_TURN;
+    PyTypeObject *type = b->conn->state->message_type;
+
+    b->start = 0;
+    b->begun = b->told = b->sender.planned = false;
+    b->sender.done = 0;
     b->pinned = b->direction == IPV4B_READ ? fill(&b->scratch, items, n, type, IPV4B_READ)
                                            : fill(&b->scratch, items, n, type, IPV4B_WRITE);
-    return b->pinned < n ? refuse(b, b->pinned, items[b->pinned]) : 0;
+    return b->pinned < n ? refuse(b, b->first + b->pinned) : 0;
+}
+
+int
+ipv4b_gather_next(ipv4b_batch *b)
+{
+    b->first += b->pinned;
+    b->pinned = b->start = 0;
+    if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
+        PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
+        return -1;
+    }
+    return gather_turn(b);
+}
+
+int
+ipv4b_gather_begin(ipv4b_batch *b, PyObject *list, bool cancel)
+{
+    b->list = list;
+    b->n = (size_t)PySequence_Fast_GET_SIZE(list);
+    if (scratch_take(b, b->n < IPV4B_TURN ? b->n : IPV4B_TURN) < 0) {
+        return -1;
+    }
+    if (b->n > IPV4B_TURN) {
+        if ((b->direction == IPV4B_READ ? check_read(b) : check_write(b)) < 0 ||
+            (cancel && cancel_later(b) < 0) || check_pause(b) < 0) {
+            return -1;
+        }
+    }
+    return gather_turn(b);
 }

@@ -91,20 +91,24 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
      * IP_RECVERR). */
     short readable = io->flags & IPV4B_MSG_ERRQUEUE ? 0 : POLLIN;
     short events = io->direction == IPV4B_WRITE ? POLLOUT : readable;
-    int64_t timeout = io->flags & MSG_DONTWAIT ? 0 : self->waiting.timeout;
+    /* A call with a limit has read the timeout at its start. */
+    int64_t timeout = io->flags & MSG_DONTWAIT ? 0
+                      : io->limit >= 0         ? IPV4B_FOREVER
+                                               : self->waiting.timeout;
     int64_t limit = io->limit;
     bool fruitless = false;
 
-    io->wait_failed = false;
+    io->wait_failed = io->foreign = false;
     for (;;) {
-        int fd = ipv4b_conn_fileno(self, operation);
+        int fd = ipv4b_conn_peek_fileno(self);
         int64_t now, deadline;
         int r;
 
         if (fd < 0) {
+            io->foreign = fd == -2;
             /* A socket that was closed behind our back is no message's error. */
-            io->error = self->life.open ? 0 : EBADF;
-            return -1;
+            io->error = io->foreign || self->life.open ? 0 : EBADF;
+            return io->foreign ? -1 : ipv4b_conn_raise_closed(self, operation);
         }
         if (io->forks != ipv4b_forks()) {
             ipv4b_conn_enter(
@@ -118,6 +122,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
         if (r == -EINTR) {
             if (PyErr_CheckSignals() < 0) {
                 io->error = 0;
+                io->foreign = true;
                 return -1;
             }
             continue;
@@ -147,11 +152,12 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
                        : limit;
         if (deadline <= now) {
             io->error = ETIMEDOUT;
-            return ipv4b_conn_raise_text(self, operation, ETIMEDOUT, "timed out");
+            return ipv4b_conn_raise_timeout(self, io->direction);
         }
         r = ipv4b_conn_wait(self, fd, events, deadline, &fruitless);
         if (r != 0) {
             io->error = r > 0 ? r : 0;
+            io->foreign = r < 0;
             io->wait_failed = true;
             return r > 0 ? ipv4b_conn_raise(self, operation, r) : -1;
         }
@@ -167,4 +173,28 @@ ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io)
     r = conn_loop(self, io);
     ipv4b_conn_leave(self, io->forks);
     return r;
+}
+
+int
+ipv4b_conn_pause(ipv4b_conn_object *self, ipv4b_io *io, int64_t ns)
+{
+    int64_t until = ipv4b_now() + ns;
+    bool fruitless = false;
+    int r = 0;
+
+    until = until < io->limit ? until : io->limit;
+    /* A signal, or a deadline that moves, wakes us before the time. */
+    while (r == 0 && self->life.open) {
+        int64_t deadline = self->waiting.deadline[IPV4B_WRITE];
+
+        deadline = until < deadline ? until : deadline;
+        if (deadline <= ipv4b_now()) {
+            break;
+        }
+        /* poll passes over a negative descriptor (poll(2)). */
+        r = ipv4b_conn_wait(self, -1, 0, deadline, &fruitless);
+    }
+    io->error = r > 0 ? r : 0;
+    io->foreign = r < 0;
+    return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
 }

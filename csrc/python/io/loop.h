@@ -28,8 +28,9 @@ typedef struct ipv4b_io {
     size_t n;
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
     bool drain;       /* likewise: what is in the queue is all that it gives */
-    int error; /* result: the errno of the exception, 0 if it is no OSError (a signal handler's) */
-    int late;  /* result of a read: as in ipv4b_mmsg_recv */
+    int error;        /* result: the errno of the exception, 0 if that says nothing of a message */
+    bool foreign; /* result: the exception is a signal handler's or that of the socket's fileno() */
+    int late;     /* result of a read: as in ipv4b_mmsg_recv */
     unsigned int forks; /* the connection's, when it counted the call */
     bool wait_failed;   /* result: the error is the wait's, and no message's */
 } ipv4b_io;
@@ -45,5 +46,9 @@ int ipv4b_conn_run(ipv4b_conn_object *self, ipv4b_io *io);
 /* Raises the pending error of an earlier batch, one that came after its first message. Returns 0 if there
  * is none, or -1. */
 int ipv4b_conn_raise_pending(ipv4b_conn_object *self, ipv4b_direction direction);
+
+/* Waits for `ns` or until the connection is closed or its deadline moved, not past io->limit or the
+ * deadline of writes. Returns 0, or -1 with an exception, as ipv4b_conn_run does. */
+int ipv4b_conn_pause(ipv4b_conn_object *self, ipv4b_io *io, int64_t ns);
 
 #endif

@@ -30,28 +30,6 @@ ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline,
     return r >= 0 || r == -EBADF ? 0 : -r;
 }
 
-int
-ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit)
-{
-    int64_t until = ipv4b_now() + ns;
-    bool fruitless = false;
-    int r = 0;
-
-    until = until < limit ? until : limit;
-    /* A signal, or a deadline that moves, wakes us before the time. */
-    while (r == 0 && self->life.open) {
-        int64_t deadline = self->waiting.deadline[IPV4B_WRITE];
-
-        deadline = until < deadline ? until : deadline;
-        if (deadline <= ipv4b_now()) {
-            break;
-        }
-        /* poll passes over a negative descriptor (poll(2)). */
-        r = ipv4b_conn_wait(self, -1, 0, deadline, &fruitless);
-    }
-    return r > 0 ? ipv4b_conn_raise(self, "write", r) : r;
-}
-
 /* Rounded up as socket does, but a value made from ns gives the same ns again. */
 int
 ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *out)

@@ -14,10 +14,6 @@
 int ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline,
                     bool *fruitless);
 
-/* Waits for `ns` or until the connection is closed or its deadline moved, not past `limit` or the
- * deadline of writes. Returns 0, or -1 with an exception of a signal handler or an OSError. */
-int ipv4b_conn_pause(ipv4b_conn_object *self, int64_t ns, int64_t limit);
-
 /* Seconds as Python gives them, not below `least` -> ns, rounded up; None is IPV4B_FOREVER. `field` names
  * the value. Returns 0, or -1 with TypeError or ValueError. */
 int ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *out);

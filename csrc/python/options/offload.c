@@ -11,6 +11,7 @@
 #include "python/io/descriptor.h"
 #include "python/io/life.h"
 #include "python/options/sockopt.h"
+#include "python/values/addr.h"
 
 /* Makes the kernel deliver `flags` (IPV4B_CM_*), of which those in `changed` are asked for anew,
  * and coalesced datagrams if `gro` is set. Returns 0 with control_flags changed; or -1 with
@@ -94,6 +95,8 @@ ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     Py_BEGIN_CRITICAL_SECTION(self);
     IPV4B_STORE_RELAXED(self->sending.gso, on != 0);
     IPV4B_STORE_RELAXED(self->sending.gso_error, 0);
+    free(self->sending.refusals);
+    self->sending.refusals = NULL;
     Py_END_CRITICAL_SECTION();
     return 0;
 }
@@ -111,6 +114,48 @@ ipv4b_gso_error_get(PyObject *op, void *Py_UNUSED(closure))
     error = what == NULL ? NULL : ipv4b_os_error(number, NULL, what);
     Py_XDECREF(what);
     return error;
+}
+
+/* (addr, errno) of a path that has refused; addr is None for the peer of a connected socket. New, or
+ * NULL with MemoryError. */
+static PyObject *
+refusal_tuple(const ipv4b_refusal *refusal)
+{
+    PyObject *addr = refusal->name.sin_family == AF_INET ? ipv4b_endpoint_tuple(&refusal->name)
+                                                         : Py_NewRef(Py_None);
+
+    return addr == NULL ? NULL : Py_BuildValue("Ni", addr, refusal->error);
+}
+
+PyObject *
+ipv4b_gso_refusals_get(PyObject *op, void *Py_UNUSED(closure))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    /* A copy, since Python code can run while objects are made, and write. */
+    ipv4b_refusal *found = PyMem_Calloc(IPV4B_REFUSALS_MAX, sizeof *found);
+    PyObject *list;
+    size_t n = 0;
+
+    if (found == NULL) {
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->sending.refusals != NULL) {
+        n = ipv4b_refusals_list(self->sending.refusals, ipv4b_now(), found);
+    }
+    Py_END_CRITICAL_SECTION();
+    list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        PyObject *tuple = refusal_tuple(&found[i]);
+
+        if (tuple == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, (Py_ssize_t)i, tuple);
+    }
+    PyMem_Free(found);
+    return list;
 }
 
 PyObject *

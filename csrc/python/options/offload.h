@@ -11,6 +11,7 @@
 PyObject *ipv4b_gso_get(PyObject *self, void *closure);
 int ipv4b_gso_set(PyObject *self, PyObject *value, void *closure);
 PyObject *ipv4b_gso_error_get(PyObject *self, void *closure);
+PyObject *ipv4b_gso_refusals_get(PyObject *self, void *closure);
 PyObject *ipv4b_gro_get(PyObject *self, void *closure);
 int ipv4b_gro_set(PyObject *self, PyObject *value, void *closure);
 PyObject *ipv4b_pending_get(PyObject *self, void *closure);

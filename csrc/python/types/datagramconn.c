@@ -82,18 +82,42 @@ PyDoc_STRVAR(include_source_doc,
              "Receive again what exclude_source_specific_group has shut out\n"
              "(MCAST_UNBLOCK_SOURCE).\n\n" ARGUMENTS);
 
+static PyObject *
+dgram_get_last_count(PyObject *op, void *closure)
+{
+    const ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+
+    return PyLong_FromSize_t(
+        IPV4B_LOAD_RELAXED(self->batches.last_count[closure == NULL ? IPV4B_READ : IPV4B_WRITE]));
+}
+
 static PyGetSetDef dgram_getset[] = {
     {"control_flags", dgram_get_control_flags, NULL,
      "The ControlFlags, as an int, that set_control_message has turned on.", NULL},
     {"gso", ipv4b_gso_get, ipv4b_gso_set,
      "Whether writes use segmentation offload (UDP_SEGMENT, udp(7)); False at first.\n\n"
-     "Messages in a row to one destination, with the same control data and of one size, go to the\n"
-     "kernel as one datagram, which it cuts up; results are as if each had gone alone. When the\n"
-     "kernel or the device refuses, what was not sent goes without it, and this turns False:\n"
-     "gso_error says why. Setting it raises OSError on a socket that is not UDP's.",
+     "Messages of one path (destination and control data) and of one size go to the kernel as one\n"
+     "datagram, which it cuts up; results are as if each had gone alone. write_all finds them\n"
+     "wherever they stand in the list, write_batch where they stand in a row. What a path refuses\n"
+     "goes without offload, for a minute: see gso_refusals. When the socket itself cannot do it,\n"
+     "this turns False. Setting it raises OSError on a socket that is not UDP's, and forgets\n"
+     "gso_error and gso_refusals.",
      NULL},
     {"gso_error", ipv4b_gso_error_get, NULL,
-     "The OSError for which gso was turned off, or None. Setting gso forgets it.", NULL},
+     "The OSError with which offload was refused last, or None.", NULL},
+    {"gso_refusals", ipv4b_gso_refusals_get, NULL,
+     "The paths that have refused offload in the last 60 seconds, a list of (addr, errno).\n\n"
+     "addr is a (host, port) tuple, or None for the peer of a connected socket. The messages of\n"
+     "such a path go one by one; then it is tried again. At most 1024 paths are remembered, and\n"
+     "the oldest go. Errors: EMSGSIZE (EINVAL before Linux 6.14) for a route with a small MTU,\n"
+     "EIO for a device without checksum offload.",
+     NULL},
+    {"last_read", dgram_get_last_count, NULL,
+     "How many messages the last read_batch received, also where an exception ended it.", NULL},
+    {"last_written", dgram_get_last_count, NULL,
+     "How many messages the last write_batch or write_all sent, also where an exception ended it,\n"
+     "such as that of a signal handler.",
+     (void *)1},
     {"gro", ipv4b_gro_get, ipv4b_gro_set,
      "Whether reads use receive offload (UDP_GRO, udp(7)); False at first.\n\n"
      "The kernel then delivers datagrams in bundles, which are taken apart: each Message gets "

@@ -131,6 +131,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->str_close);
     Py_VISIT(s->str_gettimeout);
     Py_VISIT(s->str_packed);
+    Py_VISIT(s->counts);
     return 0;
 }
 
@@ -154,6 +155,7 @@ module_clear(PyObject *module)
     Py_CLEAR(s->str_close);
     Py_CLEAR(s->str_gettimeout);
     Py_CLEAR(s->str_packed);
+    Py_CLEAR(s->counts);
     ipv4b_endpoint_cache_free(s);
     return 0;
 }

@@ -1,25 +1,51 @@
-/* test_gso.c - which messages make a run, and what the kernel is to get of it. */
-#include "gso.h"
+/* test_plan.c - which messages make a run, and what the kernel is to get of it. */
+#include "plan.h"
 
 #include "cmsg.h"
 #include "loopback.h"
+#include "path.h"
 
 enum { ROUNDS = 100000 };
 
 static const struct sockaddr_in nowhere = {.sin_family = AF_INET, .sin_port = 1};
 
-/* Plans n prepared messages, and compares how many stand together. */
+/* Plans n prepared messages in the list's order, and compares how many stand together. */
 static void
 check_members(size_t n, const uint32_t *members, size_t count)
 {
     ipv4b_gso_plan plan = {.count = 0};
 
-    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n), 0);
-    if (CHECK_INT(plan.count, count)) {
-        CHECK_BYTES(plan.members, members, count * sizeof *members);
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n, false, NULL, 0), 0);
+    CHECK(!plan.shuffled);
+    CHECK_INT(plan.count, count);
+    for (size_t k = 0; k < plan.count && k < count; k++) {
+        CHECK_INT(plan.runs[k].length, members[k]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        CHECK_INT(plan.order[i], i);
     }
     ipv4b_gso_plan_free(&plan);
-    CHECK(plan.slots == NULL && plan.members == NULL && plan.iov == NULL && plan.control == NULL);
+    CHECK(plan.slots == NULL && plan.runs == NULL && plan.iov == NULL && plan.control == NULL);
+}
+
+/* Plans n prepared messages by path, and compares the order in which they go and where runs end. */
+static void
+check_order(size_t n, const uint32_t *order, const uint32_t *members, size_t count)
+{
+    ipv4b_gso_plan plan = {.count = 0};
+    bool shuffled = false;
+
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n, true, NULL, 0), 0);
+    CHECK_INT(plan.count, count);
+    for (size_t k = 0; k < plan.count && k < count; k++) {
+        CHECK_INT(plan.runs[k].length, members[k]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        CHECK_INT(plan.order[i], order[i]);
+        shuffled = shuffled || order[i] != i;
+    }
+    CHECK_INT(plan.shuffled, shuffled);
+    ipv4b_gso_plan_free(&plan);
 }
 
 #define CHECK_MEMBERS(n, ...)                                                                      \
@@ -60,6 +86,121 @@ test_sizes(void)
     CHECK_MEMBERS(64, 64);
     CHECK_MEMBERS(65, 64, 1);
     CHECK_MEMBERS(130, 64, 64, 2);
+}
+
+#define LIST(...) ((const uint32_t[]){__VA_ARGS__})
+
+/* Messages that stand apart make a run, and those of one path keep their order. */
+static void
+test_stripes(void)
+{
+    static unsigned char control[2][CMSG_SPACE(4)];
+
+    prepare_send(6, nowhere);
+    of[1].name.sin_port = of[3].name.sin_port = of[5].name.sin_port = 2;
+    check_order(6, LIST(0, 2, 4, 1, 3, 5), LIST(3, 3), 2);
+    CHECK_MEMBERS(6, 1, 1, 1, 1, 1, 1);
+    /* A shorter one ends its path's run, and so does one that is longer or empty. */
+    of[2].iov.iov_len = 3;
+    check_order(6, LIST(0, 2, 1, 3, 5, 4), LIST(2, 3, 1), 3);
+    of[2].iov.iov_len = 5;
+    check_order(6, LIST(0, 1, 3, 5, 2, 4), LIST(1, 3, 2), 3);
+    of[2].iov.iov_len = 0;
+    check_order(6, LIST(0, 1, 3, 5, 2, 4), LIST(1, 3, 1, 1), 4);
+    /* What is too large for any path cannot arrive, and ends none. */
+    of[2].iov.iov_len = IPV4B_GSO_BYTES + 1;
+    check_order(6, LIST(0, 4, 1, 3, 5, 2), LIST(2, 3, 1), 3);
+    of[2].iov.iov_len = IPV4B_GSO_BYTES;
+    check_order(6, LIST(0, 1, 3, 5, 2, 4), LIST(1, 3, 1, 1), 4);
+    /* Control data makes a path too, and so does having none. */
+    prepare_send(6, nowhere);
+    control[1][7] = 1;
+    for (size_t i = 0; i < 6; i++) {
+        slots[i].msg_hdr.msg_control = control[i % 3 % 2];
+        slots[i].msg_hdr.msg_controllen = i % 3 == 2 ? 0 : sizeof control[0];
+    }
+    check_order(6, LIST(0, 3, 1, 4, 2, 5), LIST(2, 2, 2), 3);
+    /* Of destinations that nobody can compare each is a path. */
+    for (size_t i = 0; i < 6; i++) {
+        slots[i].msg_hdr.msg_namelen = 8;
+    }
+    check_order(6, LIST(0, 1, 2, 3, 4, 5), LIST(1, 1, 1, 1, 1, 1), 6);
+}
+
+/* As many paths as there are messages, twice over; and the memory of a plan that was larger. */
+static void
+test_many_paths(void)
+{
+    enum { PATHS = 1000 };
+    ipv4b_gso_plan plan = {.count = 0};
+
+    for (int round = 0; round < 3; round++) {
+        size_t paths = round == 1 ? 7 : PATHS;
+
+        prepare_send(2 * paths, nowhere);
+        for (size_t i = 0; i < 2 * paths; i++) {
+            of[i].name.sin_addr.s_addr = htonl((uint32_t)(i % paths << 8));
+        }
+        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, 2 * paths, true, NULL, 0), 0);
+        CHECK_INT(plan.count, paths);
+        CHECK_INT(plan.path_count, paths);
+        for (size_t i = 0; i < 2 * paths; i++) {
+            CHECK_INT(plan.order[i], i / 2 + (i % 2) * paths);
+        }
+    }
+    ipv4b_gso_plan_free(&plan);
+}
+
+/* Buffers that follow each other in memory are one, over the messages of a run. */
+static void
+test_adjoining(void)
+{
+    static unsigned char slab[64];
+    ipv4b_gso_plan plan = {.count = 0};
+
+    prepare_send(8, nowhere);
+    for (size_t i = 0; i < 8; i++) {
+        of[i].iov = (struct iovec){slab + 4 * i + (i >= 5), 4};
+    }
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, 8, true, NULL, 0), 0);
+    CHECK_INT(plan.count, 1);
+    CHECK_INT(plan.slots[0].msg_hdr.msg_iovlen, 2);
+    CHECK(plan.slots[0].msg_hdr.msg_iov[0].iov_base == slab);
+    CHECK_INT(plan.slots[0].msg_hdr.msg_iov[0].iov_len, 20);
+    CHECK(plan.slots[0].msg_hdr.msg_iov[1].iov_base == slab + 21);
+    CHECK_INT(plan.slots[0].msg_hdr.msg_iov[1].iov_len, 12);
+    /* Two runs side by side stay two. */
+    of[4].name.sin_port = of[5].name.sin_port = of[6].name.sin_port = of[7].name.sin_port = 2;
+    of[5].iov.iov_base = slab + 20;
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, 8, true, NULL, 0), 0);
+    CHECK_INT(plan.count, 2);
+    CHECK_INT(plan.slots[0].msg_hdr.msg_iov[0].iov_len, 16);
+    CHECK_INT(plan.slots[1].msg_hdr.msg_iovlen, 2);
+    CHECK_INT(plan.slots[1].msg_hdr.msg_iov[0].iov_len, 8);
+    ipv4b_gso_plan_free(&plan);
+}
+
+/* Paths that have refused make no runs until their time is over. */
+static void
+test_refused_paths(void)
+{
+    ipv4b_refusals *table = ipv4b_refusals_new();
+    ipv4b_gso_plan plan = {.count = 0};
+    const int64_t over = IPV4B_REFUSAL_SECONDS * INT64_C(1000000000);
+
+    require(table != NULL, "calloc");
+    prepare_send(6, nowhere);
+    of[1].name.sin_port = of[3].name.sin_port = of[5].name.sin_port = 2;
+    ipv4b_refusals_add(table, &slots[3].msg_hdr, ipv4b_path_hash(&slots[3].msg_hdr), EIO, 5);
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, 6, true, table, over + 4), 0);
+    CHECK_INT(plan.count, 4);
+    CHECK_INT(plan.runs[0].length, 3);
+    CHECK_INT(plan.paths[plan.runs[1].path].refused, EIO);
+    CHECK(plan.paths[plan.runs[1].path].told);
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, 6, true, table, over + 5), 0);
+    CHECK_INT(plan.count, 2);
+    ipv4b_gso_plan_free(&plan);
+    free(table);
 }
 
 static void
@@ -135,9 +276,9 @@ test_plan_contents(void)
         for (size_t i = 0; i <= n; i++) {
             set_control(i, control, len);
         }
-        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n + 1), 0);
+        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n + 1, true, NULL, 0), 0);
         CHECK_INT(plan.count, 2);
-        CHECK_INT(plan.members[0], n);
+        CHECK_INT(plan.runs[0].length, n);
         CHECK_INT(plan.slots[0].msg_hdr.msg_iovlen, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(plan.slots[0].msg_hdr.msg_iov[i].iov_base == of[i].data);
@@ -161,9 +302,20 @@ test_plan_contents(void)
     /* More parts than any memory has room for. */
     prepare_send(SLOTS, nowhere);
     slots[0].msg_hdr.msg_iovlen = SIZE_MAX / sizeof(struct iovec);
-    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, SLOTS), -ENOMEM);
+    CHECK_INT(ipv4b_gso_plan_make(&plan, slots, SLOTS, true, NULL, 0), -ENOMEM);
     CHECK(plan.count == 0 && plan.slots == NULL && plan.iov == NULL);
     ipv4b_gso_plan_free(&plan);
+}
+
+static size_t
+bytes_of(const struct msghdr *h)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < h->msg_iovlen; i++) {
+        bytes += h->msg_iov[i].iov_len;
+    }
+    return bytes;
 }
 
 /* Random messages with random bytes for control data: each is in one run, and no part is lost. */
@@ -194,17 +346,17 @@ test_random(void)
             }
             set_control(i, control, len - (random_below(&state, 8) == 0 && len > 0));
         }
-        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n), 0);
+        CHECK_INT(ipv4b_gso_plan_make(&plan, slots, n, true, NULL, 0), 0);
         for (; runs < plan.count; runs++) {
             const struct msghdr *run = &plan.slots[runs].msg_hdr;
             size_t count = 0;
 
-            CHECK(plan.members[runs] > 0);
-            for (size_t i = 0; i < plan.members[runs] && used < n; i++) {
-                count += slots[used++].msg_hdr.msg_iovlen;
+            CHECK(plan.runs[runs].length > 0);
+            for (size_t i = 0; i < plan.runs[runs].length && used < n; i++) {
+                count += bytes_of(&slots[plan.order[used++]].msg_hdr);
             }
-            CHECK_INT(run->msg_iovlen, count);
-            if (plan.members[runs] > 1) {
+            CHECK_INT(bytes_of(run), count);
+            if (plan.runs[runs].length > 1) {
                 CHECK_INT(ipv4b_cmsg_check(run->msg_control, run->msg_controllen, &count), 0);
                 CHECK(run->msg_controllen >= CMSG_SPACE(2));
             }
@@ -220,6 +372,10 @@ main(void)
 {
     test_sizes();
     test_paths();
+    test_stripes();
+    test_many_paths();
+    test_adjoining();
+    test_refused_paths();
     test_plan_contents();
     test_random();
     return check_status();
