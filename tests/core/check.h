@@ -33,12 +33,12 @@ check_failed(void)
 }
 
 static inline bool
-check_true(bool held, const char *text, const char *file, int line)
+check_true(bool ok, const char *text, const char *file, int line)
 {
-    if (!held && check_failed()) {
+    if (!ok && check_failed()) {
         fprintf(stderr, "%s:%d: not so: %s\n", file, line, text);
     }
-    return held;
+    return ok;
 }
 
 static inline bool
@@ -55,12 +55,12 @@ check_int(intmax_t got, intmax_t expected, const char *text, const char *expecte
 static inline bool
 check_str(const char *got, const char *expected, const char *text, const char *file, int line)
 {
-    bool held = strcmp(got, expected) == 0;
+    bool ok = strcmp(got, expected) == 0;
 
-    if (!held && check_failed()) {
+    if (!ok && check_failed()) {
         fprintf(stderr, "%s:%d: %s is \"%s\", expected \"%s\"\n", file, line, text, got, expected);
     }
-    return held;
+    return ok;
 }
 
 static inline bool
@@ -109,9 +109,9 @@ check_status(void)
 
 /* For what a test needs and does not test: without it nothing can be said. */
 static inline void
-require(bool held, const char *what)
+require(bool ok, const char *what)
 {
-    if (!held) {
+    if (!ok) {
         perror(what);
         exit(EXIT_FAILURE);
     }

@@ -218,7 +218,7 @@ def refusals() -> Iterator[Trial]:
                 refused = {**expected, "gso": code != errno.EOPNOTSUPP}
                 yield place.trial("refused", code, 1 + can_be_report, refused)
                 if can_be_report:
-                    yield place.trial("reported", code, 1, {**expected, "late": code})
+                    yield place.trial("reported", code, 1, {**expected, "pending": code})
 
 
 def full_queues() -> Iterator[Trial]:
@@ -295,10 +295,10 @@ def test_a_fault_has_its_outcome(group: tuple[str, ...], outcomes: Any) -> None:
     for trial in trials:
         outcome = found[trial.variant]
         assert trial.seconds == 0 or outcome["seconds"] >= trial.seconds
-        if "late" in outcome:
+        if "pending" in outcome:
             # Nothing is kept back, and offload stays on, unless the trial is about that.
-            others = {"gso": trial.case["offload"], "late": 0, **trial.expected}
-            assert {name: outcome[name] for name in ("gso", "late")}.items() <= others.items()
+            others = {"gso": trial.case["offload"], "pending": 0, **trial.expected}
+            assert {name: outcome[name] for name in ("gso", "pending")}.items() <= others.items()
         # Every fault came to pass.
         for call, _, _, times in trial.case["faults"]:
             hits = outcome["hits"][call]

@@ -310,9 +310,9 @@ def test_an_address_is_made_once_for_all_messages_of_a_peer(conn: PacketConn) ->
     each(messages, USES["addr"])
     read()
     each(messages, USES["addr"])
-    held, _ = tracemalloc.get_traced_memory()
+    in_use, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held < CALL
+    assert in_use < CALL
     assert len({id(message.addr) for message in messages}) == 1
 
 
@@ -355,23 +355,23 @@ def test_the_size_of_a_message() -> None:
     ("control", "bound"), [(ControlFlags(0), OF_A_MESSAGE), (EVERYTHING, WITH_CONTROL)]
 )
 def test_what_new_messages_cost(count: int, size: int, control: ControlFlags, bound: int) -> None:
-    with traced() as held:
+    with traced() as in_use:
         messages = new_messages(count, size, control)
         slab = count * (size + (len(messages[0].oob) if control else 0))
-        cost = held() - slab
+        cost = in_use() - slab
         assert 192 * count < cost < bound * count + 2 * 4096  # a page for the slab's alignment
         del messages
-        assert held() < CALL
+        assert in_use() < CALL
 
 
 def test_what_a_buffer_costs() -> None:
     parts = [bytes(1)] * 1001
     few, many = parts[:1], parts
-    with traced() as held:
+    with traced() as in_use:
         small = Message(few)
-        before = held()
+        before = in_use()
         large = Message(many)
-        assert held() - before < OF_A_BUFFER * 1001
+        assert in_use() - before < OF_A_BUFFER * 1001
     assert (len(small.buffers), len(large.buffers)) == (1, 1001)
 
 
@@ -400,11 +400,11 @@ def address(buffer: memoryview) -> int:
 
 
 def test_the_slab_lives_as_long_as_its_last_message() -> None:
-    with traced() as held:
+    with traced() as in_use:
         messages = new_messages(100, 4096)
         last = messages[50]
         del messages
-        assert held() > 100 * 4096
+        assert in_use() > 100 * 4096
         last.buffers = ()
-        assert held() < 2 * CALL
+        assert in_use() < 2 * CALL
         assert last.n == 0

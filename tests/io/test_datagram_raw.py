@@ -1,4 +1,4 @@
-"""read_from and write_to on raw sockets: headers taken off, taken apart and written."""
+"""read_from and write_to on raw sockets: headers stripped, parsed and written."""
 
 import errno
 import re

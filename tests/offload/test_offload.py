@@ -247,7 +247,7 @@ def test_closing_drops_what_waits() -> None:
 
 @pytest.mark.parametrize(("taken", "pending"), [(0, 0), (1, 49)])
 def test_gro_is_switched_off_while_datagrams_wait(taken: int, pending: int) -> None:
-    """Those that the kernel has bundled before stay datagrams of their own."""
+    """What the kernel has coalesced before is still split into its datagrams."""
     with open_pair(gso=True, gro=True) as (reader, writer):
         datas = [compose(i, 100) for i in range(150)]
         for run in (datas[:50], datas[50:100]):
@@ -261,8 +261,8 @@ def test_gro_is_switched_off_while_datagrams_wait(taken: int, pending: int) -> N
         assert received == [expect(writer, data) for data in datas[taken:]]
 
 
-def test_bundles_are_no_longer_asked_for_while_some_wait() -> None:
-    """Without UDP_GRO nobody could tell their datagrams apart."""
+def test_segment_is_switched_off_while_coalesced_datagrams_wait() -> None:
+    """UDP_GRO stays set: without it the segment size of what waits would be lost."""
     with open_pair(gso=True) as (reader, writer):
         reader.set_control_message(ControlFlags.SEGMENT)
         datas = [compose(i, 100) for i in range(150)]
@@ -279,7 +279,7 @@ def test_bundles_are_no_longer_asked_for_while_some_wait() -> None:
         assert received == [expect(writer, data) for data in datas[50:]]
 
 
-def test_bundles_come_whole_again_once_the_queue_is_empty() -> None:
+def test_coalesced_datagrams_come_whole_again_once_the_queue_is_empty() -> None:
     """However much waits behind it in the socket."""
     with open_pair(gso=True) as (reader, writer):
         datas = [compose(i, 100) for i in range(150)]

@@ -53,7 +53,7 @@ def number_of(message: Message) -> int:
 
 @pytest.mark.parametrize("readers", [2, 3])
 def test_no_reader_sleeps_while_datagrams_are_pending(pair: Pair, readers: int) -> None:
-    """One takes a bundle from the socket; what it leaves must wake the others, who see no more."""
+    """One reader takes a coalesced datagram; the segments that it leaves wake the others."""
     reader, writer = pair
     reader.timeout = None
     run = numbered(reader, range(readers))
@@ -112,8 +112,8 @@ def test_gro_is_switched_on_at_once_beside_threads_that_write(pair: Pair) -> Non
     assert took < SLACK
 
 
-def test_gro_off_again_leaves_the_option_and_takes_bundles_apart(pair: Pair) -> None:
-    """Without the option, what the kernel has bundled would lose the bounds of its datagrams."""
+def test_gro_off_again_leaves_the_option_and_splits_coalesced_datagrams(pair: Pair) -> None:
+    """Without the option, what the kernel has coalesced would lose its segment size."""
     reader, writer = pair
     run = numbered(reader, range(64))
     into = new_messages(len(run), 256)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ipv4batch import capabilities
-from support.faults import BUNDLE, ERRORS, RUN, TOTAL, Case
+from support.faults import ERRORS, RUN, SEGMENTS, TOTAL, Case
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "faults.rst"
 MMSG = capabilities()["recvmmsg"]
@@ -110,14 +110,14 @@ class Place(NamedTuple):
     offload: bool
     recv_errors: bool
     before: int
-    """What the kernel has taken or given by then, runs and bundles as one."""
+    """What the kernel has taken or given by then, runs and coalesced datagrams as one."""
 
     @property
     def first(self) -> int:
         """The same in messages."""
         if not self.offload or self.op in ("write_to", "read_errors"):
             return self.before
-        return self.before * (RUN if "write" in self.op else BUNDLE)
+        return self.before * (RUN if "write" in self.op else SEGMENTS)
 
     @property
     def asked_again(self) -> int:

@@ -28,8 +28,8 @@ LIMIT = 50
 TOTAL = 12
 """Datagrams of a case; of read_errors there are fewer."""
 ERRORS = 3
-RUN, BUNDLE = 2, 3
-"""So many in a row go to one reader, and so many come in one piece with receive offload."""
+RUN, SEGMENTS = 2, 3
+"""So many in a row go to one reader, and so many are coalesced with receive offload."""
 UDP_SEGMENT = 103  # linux/udp.h
 IP_OPTIONS = (12, 8, 13)  # IP_RECVTTL, IP_PKTINFO, IP_RECVTOS in linux/in.h
 
@@ -228,18 +228,18 @@ def write(case: Case) -> Outcome:
         if case["op"] == "write_to":
             outcome["steps"] = merge(outcome["steps"])
         arrived = [drain(one), drain(other)]
-        late = 0
+        pending = 0
         try:
             conn.write_to(b"one more", one.getsockname())
         except OSError as error:
-            late = error.errno
-        return {**outcome, "arrived": arrived, "gso": conn.gso, "late": late}
+            pending = error.errno
+        return {**outcome, "arrived": arrived, "gso": conn.gso, "pending": pending}
 
 
-def send(to: tuple[str, int], in_bundles: bool, total: int = TOTAL) -> None:
-    """Numbered datagrams, or bundles of them for receive offload to take apart."""
-    size = BUNDLE if in_bundles else 1
-    control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", 4))] if in_bundles else []
+def send(to: tuple[str, int], coalesced: bool, total: int = TOTAL) -> None:
+    """Numbered datagrams, or coalesced ones for receive offload to split."""
+    size = SEGMENTS if coalesced else 1
+    control = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", 4))] if coalesced else []
     with open_udp() as sock:
         for first in range(0, total, size):
             numbers = range(first, first + size)
@@ -252,7 +252,7 @@ def read(case: Case) -> Outcome:
         conn.gro = case["offload"]
         conn.recv_errors = case["recv_errors"]
         total = case.get("total", TOTAL)
-        send(conn.local_addr, in_bundles=case["offload"] and total == TOTAL, total=total)
+        send(conn.local_addr, coalesced=case["offload"] and total == TOTAL, total=total)
         messages = new_messages(total, 100)
         buffer = bytearray(100)
         found: list[int] = []

@@ -71,7 +71,7 @@ class Peer:
 
     @property
     def whole(self) -> bool:
-        """Whether the kernel's bundles are handed out as they are."""
+        """Whether coalesced datagrams are handed out as they are."""
         return bool(self.flags & SEGMENT) and not self.gro
 
 
@@ -122,7 +122,7 @@ def run(machine: type[RuleBasedStateMachine], percent: int, steps: int = 20) -> 
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
-    """A bundle, taken apart."""
+    """The segments of a coalesced datagram."""
     return [data[i : i + size] for i in range(0, len(data), size)] if size and data else [data]
 
 
@@ -327,7 +327,7 @@ class Network(RuleBasedStateMachine):
 
     def check_control(self, control: ControlMessage | None, datagram: Datagram, flags: int) -> None:
         if not flags & ~SEGMENT:
-            # A bundle has its segment size, and the peer's address with it.
+            # A coalesced datagram has its segment size, and the peer's address with it.
             assert control is None or (flags and control.src == datagram.addr[0])
             return
         assert control is not None

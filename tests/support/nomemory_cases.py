@@ -222,7 +222,7 @@ case(
     after="int(EVERYTHING)",
 )
 case(
-    "DatagramConn.set_control_message: no bundles",
+    "DatagramConn.set_control_message: no SEGMENT",
     "conn.set_control_message(SEGMENT, False)",
     given="SEGMENT = ipv4batch.ControlFlags.SEGMENT; conn.set_control_message(SEGMENT)",
     state="conn.control_flags",

@@ -63,8 +63,8 @@ class Way:
     """Of all datagrams."""
     lengths: Lengths
     flows: int = 1
-    bundled: bool = False
-    """Whether the receivers are those on which gro is used, and the kernel keeps bundles whole."""
+    coalesced: bool = False
+    """Whether the receivers use gro, and the kernel keeps coalesced datagrams whole."""
     gso: bool | None = False
     """On or off; None if it is switched as the block goes."""
     gro: bool | None = False
@@ -74,7 +74,7 @@ class Way:
     def is_run(self, burst: int) -> bool:
         """Whether the kernel drops the burst as a whole, and counts it as one."""
         on = burst // SWITCH % 2 == 0 if self.gso is None else self.gso
-        return self.bundled and on
+        return self.coalesced and on
 
 
 SHORT = [16, 17, 64, 100, 512, 1200, 1472]
@@ -133,7 +133,7 @@ class Outcome:
     received: int = 0
     missing: int = 0
     drops: int = 0
-    """Datagrams and whole bundles that are missing: what the kernel counts."""
+    """Datagrams that are missing, where a coalesced one counts once: what the kernel counts."""
     admitted: int = 0
     """What the kernel says it has dropped."""
     altered: int = 0
@@ -182,9 +182,9 @@ class Flow:
 
 @contextlib.contextmanager
 def flows() -> Iterator[dict[bool, list[Flow]]]:
-    """Two flows for ways that are bundled, and two for those that are not."""
+    """Two flows for ways whose datagrams are coalesced, and two for the others."""
     opened = {
-        bundled: [Flow(connected) for connected in (False, True)] for bundled in (False, True)
+        coalesced: [Flow(connected) for connected in (False, True)] for coalesced in (False, True)
     }
     try:
         yield opened

@@ -100,7 +100,7 @@ class Sender:
         self.pipe, self.read = pipe, read
         self.contents = [Content(way) for way in WAYS]
         self.outlets = [
-            [self.outlet(flow, way, content) for flow in opened[way.bundled][: way.flows]]
+            [self.outlet(flow, way, content) for flow in opened[way.coalesced][: way.flows]]
             for way, content in zip(WAYS, self.contents, strict=True)
         ]
         self.next_number = 0
@@ -169,7 +169,7 @@ class Inlet:
     def __init__(self, flow: Flow, way: Way, content: Content, most: int) -> None:
         self.flow, self.way, self.content = flow, way, content
         self.conn = flow.reader
-        # Fewer than a bundle has, so that it takes several calls to read one.
+        # Fewer than a coalesced datagram has, so that it takes several calls to read one.
         self.messages = new_messages(50, content.longest + 1, ControlFlags.DROPS)
         self.receive = self._read_from if way.method == "write_to" else self._read_batch
         # All memory is touched here, not when something longer comes or a higher number.
@@ -276,7 +276,7 @@ class Receiver:
         self.inlets = [
             [
                 Inlet(flow, way, content, int(most * way.share) + len(content.tails))
-                for flow in opened[way.bundled][: way.flows]
+                for flow in opened[way.coalesced][: way.flows]
             ]
             for way, content in zip(WAYS, map(Content, WAYS), strict=True)
         ]
