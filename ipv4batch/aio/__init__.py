@@ -1,0 +1,5 @@
+"""Datagrams in batches for programs of asyncio, and AsyncPacketConn for asyncio and trio."""
+
+from .conn import AsyncPacketConn
+
+__all__ = ["AsyncPacketConn"]
