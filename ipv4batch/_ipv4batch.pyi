@@ -324,6 +324,8 @@ def new_messages(
 ) -> list[Message]: ...
 def parse_header(b: Buffer, /) -> Header: ...
 
+@final
+@disjoint_base
 class TransportCore:
     def __new__(
         cls,

@@ -122,3 +122,40 @@ def loop_errors(loop: asyncio.AbstractEventLoop) -> Iterator[list[dict[str, Any]
     loop.set_exception_handler(lambda _, context: found.append(context))
     yield found
     loop.set_exception_handler(None)
+
+
+class Recorder(asyncio.DatagramProtocol):
+    """A protocol that notes what it is called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.datagrams: list[bytes] = []
+        self.peers: list[Any] = []
+        self.errors: list[Any] = []
+        self.transport: Any = None
+        self.lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.datagrams.append(data)
+        self.peers.append(addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self.errors.append(exc)
+
+    def pause_writing(self) -> None:
+        self.calls.append("pause")
+
+    def resume_writing(self) -> None:
+        self.calls.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until something is so. The time limit is that of run_on."""
+    while not condition():
+        await asyncio.sleep(0.001)

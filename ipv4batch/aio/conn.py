@@ -158,8 +158,7 @@ class AsyncPacketConn:
     async def read_from(
         self, buffer: Buffer, flags: int = 0
     ) -> tuple[int, ControlMessage | None, tuple[str, int] | None]:
-        """Receive one datagram: (length, control message, address), as PacketConn.read_from.
-        """
+        """Receive one datagram: (length, control message, address), as PacketConn.read_from."""
         return await self._read(lambda: self.conn.read_from(buffer, flags | socket.MSG_DONTWAIT))
 
     def batches(self, count: int = 64, size: int = 2048, control: int = 0) -> Batches:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .transport import DatagramTransport
+from .transport import DatagramTransport, is_address
 
 logger = logging.getLogger("asyncio")
 
@@ -43,14 +43,15 @@ async def create_datagram_endpoint(
     control: int = 0,
     recv_errors: bool = False,
 ) -> tuple[DatagramTransport, _ProtocolT]:
-    """Open a datagram endpoint over IPv4 on the running event loop, and return (transport, protocol).
+    """Open a datagram endpoint over IPv4 on the running event loop, and return (transport,
+    protocol).
 
-    The arguments, and what is raised for them, are those of asyncio's loop.create_datagram_endpoint;
-    a host name is resolved to an IPv4 address, and neither address means a socket of IPv4. `gso`
-    and `gro` are PacketConn's, and stay off where the kernel has none. `control` (ControlFlags) is
-    what each message of a BatchProtocol brings. With `recv_errors` the network's errors come to
-    error_received though the endpoint has no remote_addr: OSErrors whose queued_error is the
-    QueuedError.
+    The arguments, and what is raised for them, are those of asyncio's
+    loop.create_datagram_endpoint; a host name is resolved to an IPv4 address, and neither address
+    means a socket of IPv4. `gso` and `gro` are PacketConn's, and stay off where the kernel has
+    none. `control` (ControlFlags) is what each message of a BatchProtocol brings. With
+    `recv_errors` the network's errors come to error_received though the endpoint has no
+    remote_addr: OSErrors whose queued_error is the QueuedError.
     """
     loop = asyncio.get_running_loop()
     address: _Addr | None = None
@@ -93,7 +94,8 @@ def _check_alone(sock: socket.socket, **others: object) -> None:
     if any(others.values()):
         problems = ", ".join(f"{name}={value}" for name, value in others.items() if value)
         raise ValueError(
-            f"socket modifier keyword arguments can not be used when sock is specified. ({problems})"
+            "socket modifier keyword arguments can not be used when sock is specified. "
+            f"({problems})"
         )
 
 
@@ -105,6 +107,8 @@ async def _resolve(
         return []
     if not (isinstance(addr, tuple) and len(addr) == 2):
         raise TypeError("2-tuple is expected")
+    if is_address(addr[0]) and isinstance(addr[1], int):
+        return [(proto or socket.IPPROTO_UDP, addr)]
     found = await loop.getaddrinfo(
         *addr, family=socket.AF_INET, type=socket.SOCK_DGRAM, proto=proto, flags=flags
     )
@@ -128,7 +132,7 @@ async def open_socket(
     """
     local = dict(reversed(await _resolve(loop, local_addr, proto, flags)))
     remote = dict(reversed(await _resolve(loop, remote_addr, proto, flags)))
-    protocols = [p for p in {**local, **remote} or {proto: None}]
+    protocols = list({**local, **remote} or {proto: None})
     errors = []
     for number in protocols:
         if (local_addr and number not in local) or (remote_addr and number not in remote):
@@ -167,8 +171,7 @@ def _set_reuse_port(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
     except OSError:
         raise ValueError(
-            "reuse_port not supported by socket module, "
-            "SO_REUSEPORT defined but not implemented."
+            "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."
         ) from None
 
 

@@ -198,16 +198,19 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
 
     def _read_batch(self, messages: list[Message]) -> None:
         core, conn, protocol = self._core, self._conn, self._protocol
-        core.delivering = True
         try:
             count = conn.read_batch(messages, socket.MSG_DONTWAIT)
-            protocol.messages_received(messages if count == BATCH else messages[:count])
         except (BlockingIOError, InterruptedError):
-            pass
-        except (SystemExit, KeyboardInterrupt):
-            raise
+            count = 0
         except OSError as error:
             self._read_failed(error)
+            return
+        core.delivering = True
+        try:
+            if count:
+                protocol.messages_received(messages[:count])
+        except (SystemExit, KeyboardInterrupt):
+            raise
         except BaseException as error:
             self._callback_failed(error)
         finally:
@@ -252,9 +255,9 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             if self._conn_lost or self._protocol is None:
                 break
             if found.errno and found.origin in (ErrorOrigin.ICMP, ErrorOrigin.LOCAL):
-                error = OSError(found.errno, os.strerror(found.errno))
-                error.queued_error = found  # type: ignore[attr-defined]
-                self._protocol.error_received(error)
+                told = OSError(found.errno, os.strerror(found.errno))
+                told.queued_error = found  # type: ignore[attr-defined]
+                self._protocol.error_received(told)
 
     # Writing.
 
@@ -306,10 +309,17 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
     # What the core says of writing.
 
     def _resolve(self, addr: tuple[str, Any]) -> tuple[str, Any]:
-        """The address of a name, as a socket's sendto finds it."""
-        if addr[0] in ("", "<broadcast>"):
-            return ("0.0.0.0" if addr[0] == "" else "255.255.255.255"), addr[1]
-        found = socket.getaddrinfo(addr[0], None, socket.AF_INET, socket.SOCK_DGRAM)
+        """The address of a name: sought, as a socket's sendto does; uvloop refuses to."""
+        host = addr[0]
+        if is_address(host):
+            return addr  # what is wrong is the port
+        if host in ("", "<broadcast>"):
+            return ("0.0.0.0" if host == "" else "255.255.255.255"), addr[1]
+        if not isinstance(self._loop, selector_events.BaseSelectorEventLoop):
+            if ":" in host:
+                raise ValueError(f"UDP.sendto(): socket family mismatch: {host!r} is not of IPv4")
+            raise ValueError(f"UDP.sendto(): address {addr!r} requires a DNS lookup")
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)
         return str(found[0][4][0]), addr[1]
 
     def _sent_in_vain(self, _: None) -> None:
@@ -412,6 +422,15 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             self._protocol = None
             self._messages = None
             self._loop = None  # type: ignore[assignment]
+
+
+def is_address(host: object) -> bool:
+    """Whether a host needs no resolving: an IPv4 address in digits."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)  # type: ignore[arg-type]
+    except (OSError, TypeError, UnicodeError, ValueError):
+        return False
+    return True
 
 
 def _set_result_unless_done(future: asyncio.Future[None]) -> None:

@@ -24,8 +24,7 @@ ipv4b_core_release_inbox(ipv4b_core_object *self)
 
     self->inbox = NULL;
     if (box != NULL) {
-        ipv4b_inbox_free(
-            __atomic_exchange_n(&self->state->spare_inbox, box, __ATOMIC_ACQ_REL));
+        ipv4b_inbox_free(__atomic_exchange_n(&self->state->spare_inbox, box, __ATOMIC_ACQ_REL));
     }
 }
 
@@ -55,7 +54,7 @@ receive(ipv4b_core_object *self)
     if (done == 0) {
         done = ipv4b_conn_run(conn, &io);
         if (io.late != 0) {
-            conn->late_error[IPV4B_READ] = io.late;
+            conn->batches.late_error[IPV4B_READ] = io.late;
         }
     }
     Py_END_CRITICAL_SECTION();
@@ -75,7 +74,8 @@ deliver_next(ipv4b_core_object *self, bool *delivered)
     ipv4b_inbox *box = self->inbox;
     const ipv4b_slot *slot = &box->slots[box->next];
     PyObject *data = PyBytes_FromStringAndSize(slot->msg_hdr.msg_iov->iov_base, slot->msg_len);
-    PyObject *addr = data == NULL ? NULL : ipv4b_endpoint_cached(self->state, slot->msg_hdr.msg_name);
+    PyObject *addr =
+        data == NULL ? NULL : ipv4b_endpoint_cached(self->state, slot->msg_hdr.msg_name);
     PyObject *result = NULL;
 
     *delivered = addr != NULL;
@@ -169,7 +169,7 @@ after_delivery(ipv4b_core_object *self)
     if (ipv4b_core_flush(self) < 0) {
         return -1;
     }
-    return IPV4B_LOAD_RELAXED(self->conn->recv_errors) && self->reading
+    return IPV4B_LOAD_RELAXED(self->conn->options.recv_errors) && self->reading
                ? ipv4b_core_tell(self, "_read_errors", Py_None)
                : 0;
 }
@@ -185,8 +185,8 @@ is_more(ipv4b_core_object *self)
         return true;
     }
     Py_BEGIN_CRITICAL_SECTION(conn);
-    more = conn->late_error[IPV4B_READ] != 0 || conn->held[0].count > 0 ||
-           (conn->queue != NULL && ipv4b_gro_pending(conn->queue) > 0);
+    more = conn->batches.late_error[IPV4B_READ] != 0 || conn->receiving.held[0].count > 0 ||
+           (conn->receiving.queue != NULL && ipv4b_gro_pending(conn->receiving.queue) > 0);
     Py_END_CRITICAL_SECTION();
     return more;
 }

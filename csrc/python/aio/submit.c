@@ -41,7 +41,7 @@ ipv4b_core_tell(ipv4b_core_object *self, const char *method, PyObject *argument)
     if (transport == NULL) {
         return 0;
     }
-    result = PyObject_CallMethod(transport, method, "O", argument);
+    result = PyObject_CallMethod(transport, method, "(O)", argument);
     Py_DECREF(transport);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -79,25 +79,25 @@ send_slots(ipv4b_core_object *self, ipv4b_slot *slots, size_t n, int *error)
     int done;
 
     Py_BEGIN_CRITICAL_SECTION(conn);
-    s.sender.gso = conn->gso;
-    s.sender.recv_errors = conn->recv_errors;
+    s.sender.gso = conn->sending.gso;
+    s.sender.recv_errors = conn->options.recv_errors;
     if (n > 1) {
-        s.sender.plan = conn->plan;
-        conn->plan = (ipv4b_gso_plan){0};
+        s.sender.plan = conn->sending.plan;
+        conn->sending.plan = (ipv4b_gso_plan){0};
     }
     done = ipv4b_conn_run(conn, &io);
-    if (conn->plan.slot_capacity == 0) {
-        conn->plan = s.sender.plan;
+    if (conn->sending.plan.slot_capacity == 0) {
+        conn->sending.plan = s.sender.plan;
     }
     else {
         ipv4b_gso_plan_free(&s.sender.plan);
     }
     if (s.sender.refused != 0) {
-        IPV4B_STORE_RELAXED(conn->gso, false);
-        IPV4B_STORE_RELAXED(conn->gso_error, s.sender.refused);
+        IPV4B_STORE_RELAXED(conn->sending.gso, false);
+        IPV4B_STORE_RELAXED(conn->sending.gso_error, s.sender.refused);
     }
     if (s.sender.late != 0) {
-        conn->late_error[IPV4B_WRITE] = s.sender.late;
+        conn->batches.late_error[IPV4B_WRITE] = s.sender.late;
     }
     Py_END_CRITICAL_SECTION();
     *error = done < 0 ? io.error : 0;
@@ -265,8 +265,7 @@ ipv4b_core_end_turn(PyObject *op, PyObject *unused)
     ipv4b_core_object *self = (ipv4b_core_object *)op;
 
     self->turn = false;
-    return self->blocked == IPV4B_FREE ? ipv4b_core_flush_method(op, unused)
-                                       : Py_NewRef(Py_None);
+    return self->blocked == IPV4B_FREE ? ipv4b_core_flush_method(op, unused) : Py_NewRef(Py_None);
 }
 
 const char ipv4b_core_discard_doc[] = "discard($self, /)\n--\n\n"
@@ -346,7 +345,7 @@ resolve(ipv4b_core_object *self, PyObject *addr)
         return NULL;
     }
     PyErr_Clear();
-    return PyObject_CallMethod(self->transport, "_resolve", "O", addr);
+    return PyObject_CallMethod(self->transport, "_resolve", "(O)", addr);
 }
 
 /* The name for the argument `addr`. Returns 0, or -1 with an exception. */
@@ -380,8 +379,7 @@ find_name(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *name)
 
 /* Where sendto(data, addr) goes. Returns 0 with *has_name, or -1 with an exception. */
 static int
-find_destination(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *name,
-                 bool *has_name)
+find_destination(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *name, bool *has_name)
 {
     int r = 0;
 
@@ -450,8 +448,8 @@ submit(ipv4b_core_object *self, struct msghdr *h)
     bool at_once, full;
 
     Py_BEGIN_CRITICAL_SECTION(self);
-    at_once = !self->turn && !self->delivering && !self->flushing &&
-              self->blocked == IPV4B_FREE && ipv4b_outbox_count(&self->outbox) == 0;
+    at_once = !self->turn && !self->delivering && !self->flushing && self->blocked == IPV4B_FREE &&
+              ipv4b_outbox_count(&self->outbox) == 0;
     Py_END_CRITICAL_SECTION();
     if (at_once) {
         int r = send_now(self, h);

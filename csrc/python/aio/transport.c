@@ -6,8 +6,8 @@
 #include "python/values/addr.h"
 
 static int
-core_init_members(ipv4b_core_object *self, PyObject *transport, PyObject *conn,
-                  PyObject *call_soon, long long header_size)
+core_init_members(ipv4b_core_object *self, PyObject *transport, PyObject *conn, PyObject *call_soon,
+                  long long header_size)
 {
     self->transport = Py_NewRef(transport);
     self->conn = (ipv4b_conn_object *)Py_NewRef(conn);
@@ -273,14 +273,10 @@ PyDoc_STRVAR(core_doc, "TransportCore(transport, conn, call_soon, header_size, /
                        "The hot half of ipv4batch.aio's datagram transport, which alone makes it.");
 
 static PyType_Slot core_slots[] = {
-    {Py_tp_doc, (void *)core_doc},
-    IPV4B_SLOT(Py_tp_new, core_new),
-    IPV4B_SLOT(Py_tp_dealloc, core_dealloc),
-    IPV4B_SLOT(Py_tp_traverse, core_traverse),
-    IPV4B_SLOT(Py_tp_clear, core_clear),
-    {Py_tp_getset, core_getset},
-    {Py_tp_methods, core_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)core_doc},           IPV4B_SLOT(Py_tp_new, core_new),
+    IPV4B_SLOT(Py_tp_dealloc, core_dealloc), IPV4B_SLOT(Py_tp_traverse, core_traverse),
+    IPV4B_SLOT(Py_tp_clear, core_clear),     {Py_tp_getset, core_getset},
+    {Py_tp_methods, core_methods},           {0, NULL},
 };
 
 PyType_Spec ipv4b_core_spec = {

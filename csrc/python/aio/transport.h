@@ -30,18 +30,18 @@ typedef struct {
     PyObject *call_soon; /* the loop's */
     PyObject *end_turn;  /* our methods, bound, for call_soon */
     PyObject *read_again;
-    PyObject *address;   /* the one that sendto takes, or None */
-    PyObject *last_addr; /* the tuple that sendto got last, or NULL */
+    PyObject *address;                          /* the one that sendto takes, or None */
+    PyObject *last_addr;                        /* the tuple that sendto got last, or NULL */
     struct sockaddr_in address_name, last_name; /* of these two */
     unsigned long thread;                       /* the loop's */
-    bool reading;   /* datagrams may be delivered */
-    bool connected; /* the socket has a peer */
-    bool lost;      /* nothing is sent any more */
+    bool reading;                               /* datagrams may be delivered */
+    bool connected;                             /* the socket has a peer */
+    bool lost;                                  /* nothing is sent any more */
     bool delivering, flushing;
-    bool again_due; /* read_again is scheduled */
-    bool turn;      /* end_turn is scheduled: what is sent until then goes together */
-    bool discard;   /* a flush must not go on */
-    int blocked;    /* ipv4b_blocked */
+    bool again_due;     /* read_again is scheduled */
+    bool turn;          /* end_turn is scheduled: what is sent until then goes together */
+    bool discard;       /* a flush must not go on */
+    int blocked;        /* ipv4b_blocked */
     ipv4b_inbox *inbox; /* what was read and not delivered, or NULL */
     ipv4b_outbox outbox;
     Py_ssize_t header_size; /* counted for each datagram that waits */

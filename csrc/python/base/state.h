@@ -31,7 +31,7 @@ typedef struct {
     PyObject *fork_counter;    /* a capsule, the interpreter's */
     const unsigned int *forks; /* how many forks have made this process; in the capsule */
     struct ipv4b_endpoint_cache
-        *endpoints; /* tuples that were made for addresses, or NULL (addr.h) */
+        *endpoints;                  /* tuples that were made for addresses, or NULL (addr.h) */
     struct ipv4b_inbox *spare_inbox; /* the asyncio transports' in common, or NULL; atomic */
 } ipv4b_state;
 

@@ -167,8 +167,8 @@ module_exec(PyObject *module)
     s->str_gettimeout = PyUnicode_InternFromString("gettimeout");
     s->str_packed = PyUnicode_InternFromString("packed");
     s->str_datagram_received = PyUnicode_InternFromString("datagram_received");
-    if (s->ipv4address == NULL || s->str_datagram_received == NULL || s->str_fileno == NULL || s->str_close == NULL ||
-        s->str_gettimeout == NULL || s->str_packed == NULL) {
+    if (s->ipv4address == NULL || s->str_datagram_received == NULL || s->str_fileno == NULL ||
+        s->str_close == NULL || s->str_gettimeout == NULL || s->str_packed == NULL) {
         return -1;
     }
     s->fork_counter = fork_counter();
