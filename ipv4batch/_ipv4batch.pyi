@@ -325,7 +325,6 @@ def new_messages(
 def parse_header(b: Buffer, /) -> Header: ...
 
 @final
-@disjoint_base
 class TransportCore:
     def __new__(
         cls,

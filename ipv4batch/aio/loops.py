@@ -101,6 +101,12 @@ class _CreatesEndpoints:
 
 
 @functools.cache
+def _loop_class(base: type[asyncio.AbstractEventLoop]) -> type[asyncio.AbstractEventLoop]:
+    is_asyncios = issubclass(base, selector_events.BaseSelectorEventLoop)
+    mixin = _MakesTransports if is_asyncios else _CreatesEndpoints
+    return type("EventLoop", (mixin, base), {"__module__": __name__, "__doc__": base.__doc__})
+
+
 def loop_factory(
     base: type[asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
 ) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -109,9 +115,7 @@ def loop_factory(
     The result is a subclass of `base` (asyncio.SelectorEventLoop, uvloop.Loop), with ipv4batch's
     transport in its endpoints for UDP over IPv4, and with all else as it is in `base`.
     """
-    is_asyncios = issubclass(base, selector_events.BaseSelectorEventLoop)
-    mixin = _MakesTransports if is_asyncios else _CreatesEndpoints
-    return type("EventLoop", (mixin, base), {"__module__": __name__, "__doc__": base.__doc__})
+    return _loop_class(base)
 
 
 class EventLoop(_MakesTransports, asyncio.SelectorEventLoop):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support_aio import LIBRARIES, Tasks, run_under
-from support_clogged import SIZE, Clogged
-from support_net import LOOPBACK, open_udp, send, udp_socket
+from support.aio import LIBRARIES, Tasks, run_under
+from support.clogged import SIZE, Clogged
+from support.net import LOOPBACK, open_udp, send, udp_socket
 
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
 from ipv4batch.aio import AsyncPacketConn

@@ -5,8 +5,8 @@ import errno
 from typing import Any
 
 import pytest
-from support_aio import Recorder, loop_errors, run_on, until
-from support_net import LOOPBACK, open_udp
+from support.aio import Recorder, loop_errors, run_on, until
+from support.net import LOOPBACK, open_udp
 
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, aio
 

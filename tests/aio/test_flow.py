@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support_aio import Recorder, run_on, until
-from support_router import NEAR, Network, linked
+from support.aio import Recorder, run_on, until
+from support.router import NEAR, Network, linked
 
 from ipv4batch import Message, PacketConn, aio
 from ipv4batch.aio.transport import HEADER_SIZE

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from support_aio import Recorder, loop_errors, run_on, until
-from support_net import LOOPBACK, open_udp, udp_socket
+from support.aio import Recorder, loop_errors, run_on, until
+from support.net import LOOPBACK, open_udp, udp_socket
 
 from ipv4batch import Message, PacketConn, aio
 
