@@ -115,7 +115,7 @@ def loop_factory(
     The result is a subclass of `base` (asyncio.SelectorEventLoop, uvloop.Loop), with ipv4batch's
     transport in its endpoints for UDP over IPv4, and with all else as it is in `base`.
     """
-    return _loop_class(base)
+    return _loop_class(base)  # type: ignore[arg-type]  # types are hashable
 
 
 class EventLoop(_MakesTransports, asyncio.SelectorEventLoop):

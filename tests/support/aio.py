@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+
 from support.net import LIMIT
 
 with contextlib.suppress(ImportError):
