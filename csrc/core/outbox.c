@@ -121,7 +121,7 @@ ipv4b_outbox_drop(ipv4b_outbox *box, size_t count)
 int
 ipv4b_outbox_join(ipv4b_outbox *to, ipv4b_outbox *from)
 {
-    if (ipv4b_outbox_count(to) == 0) {
+    if (ipv4b_outbox_count(to) == 0 && ipv4b_outbox_count(from) > 0) {
         ipv4b_outbox old = *to;
 
         *to = *from;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import sys
 from asyncio import selector_events
@@ -100,13 +99,6 @@ class _CreatesEndpoints:
         return bool(found) and found[0][0] == socket.AF_INET
 
 
-@functools.cache
-def _loop_class(base: type[asyncio.AbstractEventLoop]) -> type[asyncio.AbstractEventLoop]:
-    is_asyncios = issubclass(base, selector_events.BaseSelectorEventLoop)
-    mixin = _MakesTransports if is_asyncios else _CreatesEndpoints
-    return type("EventLoop", (mixin, base), {"__module__": __name__, "__doc__": base.__doc__})
-
-
 def loop_factory(
     base: type[asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
 ) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -115,7 +107,9 @@ def loop_factory(
     The result is a subclass of `base` (asyncio.SelectorEventLoop, uvloop.Loop), with ipv4batch's
     transport in its endpoints for UDP over IPv4, and with all else as it is in `base`.
     """
-    return _loop_class(base)  # type: ignore[arg-type]  # types are hashable
+    is_asyncios = issubclass(base, selector_events.BaseSelectorEventLoop)
+    mixin = _MakesTransports if is_asyncios else _CreatesEndpoints
+    return type("EventLoop", (mixin, base), {"__module__": __name__, "__doc__": base.__doc__})
 
 
 class EventLoop(_MakesTransports, asyncio.SelectorEventLoop):

@@ -19,7 +19,7 @@ from asyncio import constants, selector_events, transports, trsock
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from .. import ErrorOrigin, Message, PacketConn, new_messages
+from .. import ControlFlags, ErrorOrigin, Message, PacketConn, new_messages
 from .._ipv4batch import TransportCore
 
 logger = logging.getLogger("asyncio")
@@ -28,7 +28,7 @@ HEADER_SIZE: int = getattr(selector_events._SelectorDatagramTransport, "_header_
 """What this Python's asyncio counts for each datagram that waits, beside its bytes."""
 
 BATCH = 64
-"""Messages that a protocol gets at once; as many as datagrams of one wake-up: see inbox.h."""
+"""Messages that a protocol gets at once; as many as datagrams of one wake-up: see deliver.c."""
 
 MESSAGE_SIZE = 65536 + 4096
 """Room for any datagram. One page more than 64 KiB, for the reason that inbox.c gives."""
@@ -78,13 +78,12 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         # Offload is for speed alone: where the kernel has none, things work without it.
         with contextlib.suppress(OSError, NotImplementedError):
             conn.gso = gso
-        with contextlib.suppress(OSError, NotImplementedError):
-            conn.gro = gro
         if control:
             conn.set_control_message(control)
         if recv_errors:
             conn.recv_errors = True
         self._control = control
+        self._gro = gro and not control & ControlFlags.SEGMENT
         self._conn = conn
         self._fd = sock.fileno()
         self._address = address
@@ -145,9 +144,17 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             self._messages = None
         self._protocol: Any = protocol
         self._core.protocol = protocol
+        if self._gro:
+            self._receive_coalesced(batches)
         if self._reader_on:
             self._remove_reader(self._fd)
             self._start_reading()
+
+    def _receive_coalesced(self, batches: bool) -> None:
+        """Turn receive offload on: the core takes datagrams apart, or the connection does."""
+        with contextlib.suppress(OSError, NotImplementedError):
+            self._conn.set_control_message(ControlFlags.SEGMENT, not batches)
+            self._conn.gro = batches
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ import pytest
 from support.aio import Recorder, loop_errors, run_on, until
 from support.net import LOOPBACK, open_udp, udp_socket
 
-from ipv4batch import Message, PacketConn, aio
+from ipv4batch import ControlFlags, Message, PacketConn, aio
 
 Endpoint = tuple[Any, Any]
 Open = Callable[..., Awaitable[Endpoint]]
@@ -128,7 +128,7 @@ def test_coalesced_datagrams(our_way: Way) -> None:
         with open_udp() as writer:
             writer.gso = True
             async with our_way.open() as (transport, protocol):
-                assert transport.get_extra_info("conn").gro
+                assert transport.get_extra_info("conn").control_flags == ControlFlags.SEGMENT
                 messages = [Message(b"%03d" % i, addr=address(transport)) for i in range(300)]
                 writer.write_all(messages)
                 await until(lambda: len(protocol.datagrams) == 300)

@@ -43,6 +43,7 @@ typedef struct {
     bool discard;       /* a flush must not go on */
     int blocked;        /* ipv4b_blocked */
     ipv4b_inbox *inbox; /* what was read and not delivered, or NULL */
+    size_t received_slots, received; /* of the last receive: slots, and datagrams in them */
     ipv4b_outbox outbox;
     Py_ssize_t header_size; /* counted for each datagram that waits */
     size_t waiting_bytes, waiting_count;
