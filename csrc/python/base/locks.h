@@ -17,6 +17,8 @@
 #ifndef Py_BEGIN_CRITICAL_SECTION /* Python 3.12 and earlier */
 #define Py_BEGIN_CRITICAL_SECTION(object) {
 #define Py_END_CRITICAL_SECTION() }
+#define Py_BEGIN_CRITICAL_SECTION2(a, b) {
+#define Py_END_CRITICAL_SECTION2() }
 #endif
 
 /* A lock for what is no object's, for a few instructions; nothing with the GIL. */

@@ -21,14 +21,17 @@ typedef struct {
     PyTypeObject *dgram_type;
     PyTypeObject *packetconn_type;
     PyTypeObject *rawconn_type;
+    PyTypeObject *core_type;
     PyObject *ipv4address; /* ipaddress.IPv4Address */
     PyObject *str_fileno;
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
     PyObject *counts; /* the ints that a batch can give, or NULL as yet (batch.c) */
+    PyObject *str_datagram_received;
     struct ipv4b_endpoint_cache
-        *endpoints; /* tuples that were made for addresses, or NULL (addr.h) */
+        *endpoints;                  /* tuples that were made for addresses, or NULL (addr.h) */
+    struct ipv4b_inbox *spare_inbox; /* the asyncio transports' in common, or NULL; atomic */
 } ipv4b_state;
 
 /* A slot that holds a function, and a method of another signature than PyCFunction's: ISO C has no

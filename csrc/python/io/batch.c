@@ -30,16 +30,14 @@ attempt_write(int fd, ipv4b_io *io)
     return done == 0 ? -b->sender.error : (int)done;
 }
 
-/* Remembers the paths that have refused their runs in the last attempt. Without memory for it they are
- * tried again in the next turn. */
-static void
-note_refusals(ipv4b_batch *b)
+void
+ipv4b_batch_note_refusals(ipv4b_conn_object *conn, ipv4b_sender *sender, const ipv4b_slot *slots)
 {
-    ipv4b_conn_object *conn = b->conn;
-    ipv4b_gso_plan *plan = &b->sender.plan;
+    ipv4b_gso_plan *plan = &sender->plan;
     int64_t now = ipv4b_now();
 
-    IPV4B_STORE_RELAXED(conn->sending.gso_error, b->sender.refused);
+    IPV4B_STORE_RELAXED(conn->sending.gso_error, sender->refused);
+    sender->refused = 0;
     if (plan->unable) {
         IPV4B_STORE_RELAXED(conn->sending.gso, false);
         return;
@@ -49,7 +47,7 @@ note_refusals(ipv4b_batch *b)
     }
     for (size_t i = 0; conn->sending.refusals != NULL && i < plan->path_count; i++) {
         ipv4b_path *path = &plan->paths[i];
-        const struct msghdr *h = &b->scratch.slots[path->message].msg_hdr;
+        const struct msghdr *h = &slots[path->message].msg_hdr;
 
         if (path->refused != 0 && !path->told) {
             path->told = true;
@@ -95,8 +93,8 @@ move(ipv4b_batch *b, ipv4b_io *io)
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
     if (b->sender.refused != 0) {
-        note_refusals(b); /* before a message can be let go whose path it is */
-        b->sender.refused = 0;
+        /* Before a message can be let go whose path it is. */
+        ipv4b_batch_note_refusals(b->conn, &b->sender, b->scratch.slots);
     }
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);

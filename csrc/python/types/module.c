@@ -7,6 +7,8 @@
 
 #include "core/capability.h"
 #include "core/fork.h"
+#include "core/inbox.h"
+#include "python/aio/transport.h"
 #include "python/io/error_queue.h"
 #include "python/message/message.h"
 #include "python/message/slab.h"
@@ -69,7 +71,8 @@ add_types(PyObject *module, ipv4b_state *s)
         add_type(module, &ipv4b_conn_spec, NULL, &s->conn_type) < 0 ||
         add_type(module, &ipv4b_dgram_spec, s->conn_type, &s->dgram_type) < 0 ||
         add_type(module, &ipv4b_packetconn_spec, s->dgram_type, &s->packetconn_type) < 0 ||
-        add_type(module, &ipv4b_rawconn_spec, s->dgram_type, &s->rawconn_type) < 0) {
+        add_type(module, &ipv4b_rawconn_spec, s->dgram_type, &s->rawconn_type) < 0 ||
+        add_type(module, &ipv4b_core_spec, NULL, &s->core_type) < 0) {
         return -1;
     }
     s->slab_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ipv4b_slab_spec, NULL);
@@ -100,8 +103,9 @@ module_exec(PyObject *module)
     s->str_close = PyUnicode_InternFromString("close");
     s->str_gettimeout = PyUnicode_InternFromString("gettimeout");
     s->str_packed = PyUnicode_InternFromString("packed");
-    if (s->ipv4address == NULL || s->str_fileno == NULL || s->str_close == NULL ||
-        s->str_gettimeout == NULL || s->str_packed == NULL) {
+    s->str_datagram_received = PyUnicode_InternFromString("datagram_received");
+    if (s->ipv4address == NULL || s->str_datagram_received == NULL || s->str_fileno == NULL ||
+        s->str_close == NULL || s->str_gettimeout == NULL || s->str_packed == NULL) {
         return -1;
     }
     if (ipv4b_fork_watch() < 0) {
@@ -126,12 +130,14 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->dgram_type);
     Py_VISIT(s->packetconn_type);
     Py_VISIT(s->rawconn_type);
+    Py_VISIT(s->core_type);
     Py_VISIT(s->ipv4address);
     Py_VISIT(s->str_fileno);
     Py_VISIT(s->str_close);
     Py_VISIT(s->str_gettimeout);
     Py_VISIT(s->str_packed);
     Py_VISIT(s->counts);
+    Py_VISIT(s->str_datagram_received);
     return 0;
 }
 
@@ -150,13 +156,17 @@ module_clear(PyObject *module)
     Py_CLEAR(s->dgram_type);
     Py_CLEAR(s->packetconn_type);
     Py_CLEAR(s->rawconn_type);
+    Py_CLEAR(s->core_type);
     Py_CLEAR(s->ipv4address);
     Py_CLEAR(s->str_fileno);
     Py_CLEAR(s->str_close);
     Py_CLEAR(s->str_gettimeout);
     Py_CLEAR(s->str_packed);
     Py_CLEAR(s->counts);
+    Py_CLEAR(s->str_datagram_received);
     ipv4b_endpoint_cache_free(s);
+    ipv4b_inbox_free(s->spare_inbox);
+    s->spare_inbox = NULL;
     return 0;
 }
 
