@@ -56,11 +56,4 @@ extern PyType_Spec ipv4b_message_spec;
 /* Which of the buffers is read-only, for an error: "buffers[2]", "oob". With the message locked. */
 PyObject *ipv4b_message_readonly_field(const ipv4b_message_object *m);
 
-/* How many bytes of the buffers the last call moved, with the message locked: n can be more, with
- * MSG_TRUNC or after a change of buffers. */
-size_t ipv4b_message_filled(const ipv4b_message_object *m);
-
-/* The getter of `view`: a memoryview of the bytes that were moved, in a message of one buffer. */
-PyObject *ipv4b_message_view(PyObject *self, void *closure);
-
 #endif

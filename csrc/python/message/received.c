@@ -1,5 +1,4 @@
-/* received.c - what a received message's control data is good for: see received.h for the locking
- * rule. */
+/* received.c - see received.h for the locking rule. */
 #include "python/message/received.h"
 
 #include "core/gro.h"
@@ -9,6 +8,53 @@
 #include "python/message/message.h"
 #include "python/values/addr.h"
 #include "python/values/control.h"
+
+size_t
+ipv4b_message_filled(const ipv4b_message_object *m)
+{
+    size_t size = m->data == NULL ? 0 : ipv4b_buffers_size(m->data);
+
+    return m->n < size ? m->n : size;
+}
+
+PyObject *
+ipv4b_message_data(PyObject *self, void *Py_UNUSED(closure))
+{
+    const ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *bytes;
+    size_t n;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    n = ipv4b_message_filled(m);
+    bytes = n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
+    Py_END_CRITICAL_SECTION();
+    return bytes;
+}
+
+PyObject *
+ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
+{
+    const ipv4b_message_object *m = (ipv4b_message_object *)self;
+    PyObject *exporter = NULL, *view;
+    Py_ssize_t count, n = 0;
+
+    /* Python code can run while the view is made, and set other buffers. */
+    Py_BEGIN_CRITICAL_SECTION(self);
+    count = m->data == NULL ? 0 : m->data->count;
+    if (count == 1) {
+        exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
+        n = (Py_ssize_t)ipv4b_message_filled(m);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (exporter == NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "view: a message of %zd buffers has no view in one piece; see data", count);
+        return NULL;
+    }
+    view = ipv4b_byte_view(exporter, 0, n);
+    Py_DECREF(exporter);
+    return view;
+}
 
 /* Parses what the last read put into oob; peer becomes where it came from, of no family for an
  * unknown one. Returns how many bytes of control data there were, 0 for none; or -1 with

@@ -1,4 +1,4 @@
-/* message.c - the type Message: see message.h for the locking rule. */
+/* message_type.c - the type Message: see message.h for the locking rule. */
 #include "python/message/message.h"
 
 #include "core/ancillary.h"
@@ -221,53 +221,6 @@ message_set_addr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return r;
 }
 
-size_t
-ipv4b_message_filled(const ipv4b_message_object *m)
-{
-    size_t size = m->data == NULL ? 0 : ipv4b_buffers_size(m->data);
-
-    return m->n < size ? m->n : size;
-}
-
-static PyObject *
-message_get_data(PyObject *self, void *Py_UNUSED(closure))
-{
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    PyObject *bytes;
-    size_t n;
-
-    Py_BEGIN_CRITICAL_SECTION(self);
-    n = ipv4b_message_filled(m);
-    bytes = n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
-    Py_END_CRITICAL_SECTION();
-    return bytes;
-}
-
-PyObject *
-ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
-{
-    const ipv4b_message_object *m = (ipv4b_message_object *)self;
-    PyObject *exporter = NULL, *view;
-    Py_ssize_t count, n = 0;
-
-    /* Python code can run while the view is made, and set other buffers. */
-    Py_BEGIN_CRITICAL_SECTION(self);
-    count = m->data == NULL ? 0 : m->data->count;
-    if (count == 1) {
-        exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
-        n = (Py_ssize_t)ipv4b_message_filled(m);
-    }
-    Py_END_CRITICAL_SECTION();
-    if (exporter == NULL) {
-        PyErr_Format(PyExc_ValueError,
-                     "view: a message of %zd buffers has no view in one piece; see data", count);
-        return NULL;
-    }
-    view = ipv4b_byte_view(exporter, 0, n);
-    Py_DECREF(exporter);
-    return view;
-}
-
 static PyObject *
 message_get_n(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -429,7 +382,7 @@ static PyGetSetDef message_getset[] = {
      "one goes. The host is taken as str, ipaddress.IPv4Address or 4 packed bytes; the port is 0\n"
      "on raw sockets. The same tuple is given as long as the endpoint stays the same.",
      NULL},
-    {"data", message_get_data, NULL, "The first n bytes over all buffers, as bytes.", NULL},
+    {"data", ipv4b_message_data, NULL, "The first n bytes over all buffers, as bytes.", NULL},
     {"view", ipv4b_message_view, NULL,
      "A memoryview of the first n bytes, without a copy; ValueError unless there is one buffer.",
      NULL},
