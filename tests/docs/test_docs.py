@@ -11,6 +11,7 @@ import pathlib
 import re
 import struct
 import textwrap
+import tomllib
 from typing import Any, NamedTuple
 
 import pytest
@@ -235,12 +236,41 @@ def test_no_reference_to_a_test_is_overlooked() -> None:
     assert text.count("::test_") == sum(len(tests) for _, tests in GUARANTEES) > 0
 
 
+def sessions() -> set[str]:
+    """The names of nox's sessions, which make runs by the same names."""
+    text = (ROOT / "noxfile.py").read_text()
+    blocks = re.findall(r"^@nox\.session(.*)\ndef (\w+)", text, re.MULTILINE)
+    named = [(re.search(r'name="([\w-]+)"', options), function) for options, function in blocks]
+    return {name[1] if name else function for name, function in named}
+
+
+def test_make_runs_every_session() -> None:
+    text = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    listed = re.search(r"^SESSIONS = (.*)$", text, re.MULTILINE)
+    assert listed is not None
+    assert {*listed[1].split(), "test"} == sessions()
+    assert len(text.splitlines()) <= 80
+
+
 def test_every_target_of_make_that_is_named_is_there() -> None:
-    rules = [ROOT / "Makefile", *sorted(ROOT.glob("tests/*/*.mk"))]
-    text = "\n".join(path.read_text() for path in rules)
-    targets = set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
-    named = set(re.findall(r"@echo 'make ([a-z-]+)", text))
+    targets = sessions() | {"help", "clean", "NAME"}
+    named: set[str] = set()
+    pages = [*PAGES.values(), ROOT / "README.rst", ROOT / "CONTRIBUTING.rst", ROOT / "CHANGES.rst"]
+    for page in pages:
+        text = page.read_text()
+        named |= set(re.findall(r"``make (?:-\S+ )?(?:[A-Z]+=\S+ )?([A-Za-z-]+)", text))
+        named |= set(re.findall(r"``(?:[A-Z_]+=\S+ )?nox -s ([a-z-]+)", text))
     assert len(named) > 20
-    for page in PAGES.values():
-        named |= set(re.findall(r"``make (?:-\S+ )?(?:[A-Z]+=\S+ )?([a-z-]+)", page.read_text()))
     assert named <= targets
+
+
+def test_the_formatters_are_those_that_lint_uses() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    pinned = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extra = dict(
+        name.split("==")
+        for name in pinned["project"]["optional-dependencies"]["lint"]
+        if "==" in name
+    )
+    found = dict(re.findall(r"/(?:mirrors-)?(ruff|clang-format)[\w-]*\n\s+rev: v(\S+)", hooks))
+    assert found == {name: extra[name] for name in ("ruff", "clang-format")}

@@ -35,7 +35,9 @@ def test_the_example_prints_what_the_readme_says() -> None:
 
 
 def test_the_commands_are_targets_of_the_makefile() -> None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    targets += re.findall(r"^SESSIONS = (.*)$", makefile, re.MULTILINE)[0].split()
     commands = re.findall(
         r"(?:``|[$] |^    )make\s+(?:PYTHON=\S+ )?([a-z-]+)", README.read_text(), re.MULTILINE
     )

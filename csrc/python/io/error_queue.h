@@ -9,9 +9,6 @@
 
 extern PyStructSequence_Desc ipv4b_queued_error_desc;
 
-PyObject *ipv4b_recv_errors_get(PyObject *self, void *closure);
-int ipv4b_recv_errors_set(PyObject *self, PyObject *value, void *closure);
-
 PyObject *ipv4b_read_errors(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
 extern const char ipv4b_read_errors_doc[];

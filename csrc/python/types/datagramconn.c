@@ -10,6 +10,7 @@
 #include "python/options/icmp.h"
 #include "python/options/multicast.h"
 #include "python/options/offload.h"
+#include "python/options/recv_errors.h"
 #include "python/options/sockopt.h"
 #include "python/types/conn.h"
 #include "python/values/control.h"
