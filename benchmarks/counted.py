@@ -76,6 +76,27 @@ def batch_rows(receiving: socket.socket, sending: socket.socket, control: bool) 
                 break
 
 
+def offload_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[Row]:
+    """Lists that are planned for offload: to one peer, and to two that take turns."""
+    writer = PacketConn(sending)
+    addr = receiving.getsockname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        for title, peers in (("", [addr, addr]), (", two peers", [addr, other.getsockname()])):
+            outgoing = [Message(bytes(SIZE), None, peers[k % 2]) for k in range(64)]
+
+            def write(times: int, messages: list[Message] = outgoing) -> None:
+                call = writer.write_all
+                for _ in itertools.repeat(None, times):
+                    call(messages)
+
+            writer.gso = False
+            yield Row(f"write_all of 64{title}", 64, write)
+            writer.gso = True
+            yield Row(f"write_all of 64, gso{title}", 64, write)
+    writer.gso = False
+
+
 def message_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[Row]:
     """What is asked of a received message."""
     reader, writer = PacketConn(receiving), PacketConn(sending)
@@ -134,6 +155,8 @@ def rows() -> Iterator[Row]:
         receiving.bind(("127.0.0.1", 0))
         for control in (False, True):
             yield from batch_rows(receiving, sending, control)
+        if capabilities()["gso"]:
+            yield from offload_rows(receiving, sending)
         yield from message_rows(receiving, sending)
         yield from codec_rows()
 

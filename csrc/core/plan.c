@@ -4,8 +4,14 @@
 #include "cmsg.h"
 #include "path.h"
 
-void
-ipv4b_gso_plan_free(ipv4b_gso_plan *plan)
+ipv4b_gso_plan *
+ipv4b_gso_plan_new(void)
+{
+    return calloc(1, sizeof(ipv4b_gso_plan));
+}
+
+static void
+free_messages(ipv4b_gso_plan *plan)
 {
     free(plan->slots);
     free(plan->runs);
@@ -13,22 +19,36 @@ ipv4b_gso_plan_free(ipv4b_gso_plan *plan)
     free(plan->paths);
     free(plan->next);
     free(plan->table);
-    free(plan->iov);
-    free(plan->control);
-    memset(plan, 0, sizeof *plan);
+    plan->slots = NULL;
+    plan->runs = NULL;
+    plan->order = NULL;
+    plan->paths = NULL;
+    plan->next = NULL;
+    plan->table = NULL;
+    plan->capacity = 0;
 }
 
-/* Makes room for so many of each at least; what the arrays held is lost. */
+void
+ipv4b_gso_plan_free(ipv4b_gso_plan *plan)
+{
+    if (plan != NULL) {
+        free_messages(plan);
+        free(plan->iov);
+        free(plan->control);
+        free(plan);
+    }
+}
+
+/* Makes room for n messages; what the arrays held is lost. */
 static int
-plan_reserve(ipv4b_gso_plan *plan, size_t n, size_t iovecs, size_t control)
+reserve_messages(ipv4b_gso_plan *plan, size_t n)
 {
     size_t table = 16;
 
-    if (n <= plan->slot_capacity && iovecs <= plan->iov_capacity &&
-        control <= plan->control_capacity) {
+    if (n <= plan->capacity) {
         return 0;
     }
-    ipv4b_gso_plan_free(plan);
+    free_messages(plan);
     while (table < 2 * n) {
         table *= 2;
     }
@@ -38,18 +58,43 @@ plan_reserve(ipv4b_gso_plan *plan, size_t n, size_t iovecs, size_t control)
     plan->paths = calloc(n, sizeof *plan->paths);
     plan->next = calloc(n, sizeof *plan->next);
     plan->table = calloc(table, sizeof *plan->table);
-    plan->iov = calloc(iovecs, sizeof *plan->iov);
-    plan->control = calloc(control, 1);
     if (plan->slots == NULL || plan->runs == NULL || plan->order == NULL || plan->paths == NULL ||
-        plan->next == NULL || plan->table == NULL || plan->iov == NULL || plan->control == NULL) {
-        ipv4b_gso_plan_free(plan);
+        plan->next == NULL || plan->table == NULL) {
+        free_messages(plan);
         return -ENOMEM;
     }
     plan->table_mask = table - 1;
-    plan->slot_capacity = n;
-    plan->iov_capacity = iovecs;
-    plan->control_capacity = control;
+    plan->capacity = n;
     return 0;
+}
+
+/* Makes room for the iovecs and the control data of the runs that were found. */
+static int
+reserve_contents(ipv4b_gso_plan *plan)
+{
+    const size_t item =
+        CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(0); /* and the one before, padded */
+    size_t iovecs = 0, control = 0;
+
+    for (size_t k = 0; k < plan->count; k++) {
+        const ipv4b_run *run = &plan->runs[k];
+
+        if (run->length > 1) {
+            iovecs += run->iovecs;
+            control += plan->paths[run->path].control_len + item;
+        }
+    }
+    if (iovecs > plan->iov_capacity) {
+        free(plan->iov);
+        plan->iov = calloc(iovecs, sizeof *plan->iov);
+        plan->iov_capacity = plan->iov == NULL ? 0 : iovecs;
+    }
+    if (control > plan->control_capacity) {
+        free(plan->control);
+        plan->control = calloc(control, 1);
+        plan->control_capacity = plan->control == NULL ? 0 : control;
+    }
+    return iovecs > plan->iov_capacity || control > plan->control_capacity ? -ENOMEM : 0;
 }
 
 /* Whether the control data already says how to cut the message up. *len is the length of its items,
@@ -126,7 +171,7 @@ path_find(const plan_input *in, uint32_t i)
     if (number < plan->path_count) {
         return path;
     }
-    *path = (ipv4b_path){.hash = hash, .message = i, .run = IPV4B_NO_PATH};
+    *path = (ipv4b_path){.hash = hash, .message = i, .run = IPV4B_NO_PATH, .after = IPV4B_NO_PATH};
     if (in->refusals != NULL) {
         path->refused = ipv4b_refusals_find(in->refusals, h, hash, in->now);
         path->told = path->refused != 0;
@@ -136,6 +181,26 @@ path_find(const plan_input *in, uint32_t i)
     plan->path_count++;
     if (!first) {
         path_enter(plan, number);
+    }
+    return path;
+}
+
+/* The path of message i, which comes after one of the path `before`, or NULL. A list that goes round its
+ * paths needs no table: each has the same one after it as the last time. */
+static inline ipv4b_path *
+path_after(const plan_input *in, ipv4b_path *before, uint32_t i)
+{
+    ipv4b_path *paths = in->plan->paths, *path;
+
+    if (before != NULL && before->after != IPV4B_NO_PATH) {
+        path = &paths[before->after];
+        if (ipv4b_same_path(&in->slots[path->message].msg_hdr, &in->slots[i].msg_hdr)) {
+            return path;
+        }
+    }
+    path = path_find(in, i);
+    if (before != NULL) {
+        before->after = (uint32_t)(path - paths);
     }
     return path;
 }
@@ -150,31 +215,31 @@ run_begin(ipv4b_gso_plan *plan, uint32_t i, size_t size, size_t iovecs)
         .first = i,
         .last = i,
         .length = 1,
-        .path = IPV4B_NO_PATH,
         .segment = (uint32_t)size,
-        .bytes = (uint32_t)size,
         .iovecs = (uint32_t)iovecs,
+        .path = IPV4B_NO_PATH,
     };
     return run;
 }
 
-/* Whether a message of so many bytes and iovecs can be the next of a run. */
+/* Whether a message of so many bytes can end a run that takes no more of its own size. */
 static inline bool
-run_takes(const ipv4b_run *run, size_t size, size_t iovecs)
+run_takes_last(const ipv4b_run *run, size_t size)
 {
-    /* A datagram of no bytes cannot be a segment: 0 - 1 is more than any limit. */
-    return size - 1 < run->limit && run->bytes + size <= IPV4B_GSO_BYTES &&
-           run->iovecs + iovecs <= IPV4B_IOV_MAX && run->length < IPV4B_GSO_SEGMENTS;
+    /* A datagram of no bytes cannot be a segment. */
+    return run->most != 0 && size != 0 && size < run->segment && run->length < IPV4B_GSO_SEGMENTS &&
+           (size_t)run->length * run->segment + size <= IPV4B_GSO_BYTES;
 }
 
-/* Gives each message its run. */
-static void
+/* Gives each message its run. Returns whether that changes their order. */
+static bool
 plan_find_runs(const plan_input *in, size_t n, bool reorder)
 {
     ipv4b_gso_plan *plan = in->plan;
     const struct msghdr *before = NULL;
     ipv4b_path *path = NULL;
     ipv4b_run *run = NULL; /* the last of `path` */
+    bool shuffled = false;
 
     for (uint32_t i = 0; i < n; i++) {
         const struct msghdr *h = &in->slots[i].msg_hdr;
@@ -185,25 +250,35 @@ plan_find_runs(const plan_input *in, size_t n, bool reorder)
             continue;
         }
         if (before == NULL || !ipv4b_same_path(before, h)) {
-            path = path_find(in, i);
+            path = path_after(in, path, i);
             run = reorder && path->run != IPV4B_NO_PATH ? &plan->runs[path->run] : NULL;
         }
         before = h;
-        if (run != NULL && run_takes(run, size, iovecs)) {
-            plan->shuffled = plan->shuffled || run->last + 1 != i;
-            plan->next[run->last] = i;
-            run->last = i;
-            run->length++;
-            run->bytes += (uint32_t)size;
-            run->iovecs += (uint32_t)iovecs;
-            run->limit = size < run->segment ? 0 : run->limit; /* only the last can be shorter */
-            continue;
+        if (run != NULL && run->iovecs + iovecs <= IPV4B_IOV_MAX) {
+            bool equal = size == run->segment && run->length < run->most;
+
+            if (equal || run_takes_last(run, size)) {
+                shuffled |= run->last + 1 != i;
+                plan->next[run->last] = i;
+                run->last = i;
+                run->length++;
+                run->iovecs += (uint32_t)iovecs;
+                if (!equal) {
+                    run->most = 0;
+                }
+                continue;
+            }
         }
         path->run = (uint32_t)plan->count;
         run = run_begin(plan, i, size, iovecs);
         run->path = (uint32_t)(path - plan->paths);
-        run->limit = path->alone || size > IPV4B_GSO_BYTES / 2 ? 0 : (uint32_t)size;
+        if (!path->alone && size != 0 && size <= IPV4B_GSO_BYTES / 2) {
+            uint32_t most = IPV4B_GSO_BYTES / (uint32_t)size;
+
+            run->most = most < IPV4B_GSO_SEGMENTS ? most : IPV4B_GSO_SEGMENTS;
+        }
     }
+    return shuffled;
 }
 
 /* The control data of a run: that of its first message, and the segment size. Returns its length. */
@@ -230,20 +305,22 @@ run_control(const ipv4b_run *run, size_t control_len, struct msghdr *out, unsign
     return enc.len;
 }
 
-/* Appends a message's buffers to those of its run, which end before `end`. What follows the last one
- * in memory becomes part of it: the kernel's work grows with each iovec. Returns the new end. */
+/* Appends a message's buffers to those of its run, which end before `end`; *tail is where the last one
+ * ends in memory, and what follows it there becomes part of it: the kernel's work grows with each
+ * iovec. Returns the new end. */
 static inline struct iovec *
-run_gather(struct iovec *start, struct iovec *end, const struct msghdr *h)
+run_gather(struct iovec *end, const struct msghdr *h, const char **tail)
 {
     for (size_t part = 0; part < (size_t)h->msg_iovlen; part++) {
         const struct iovec *iov = &h->msg_iov[part];
 
-        if (end > start && (char *)end[-1].iov_base + end[-1].iov_len == (char *)iov->iov_base) {
+        if (iov->iov_base == *tail) {
             end[-1].iov_len += iov->iov_len;
         }
         else {
             *end++ = *iov;
         }
+        *tail = (const char *)iov->iov_base + iov->iov_len;
     }
     return end;
 }
@@ -255,12 +332,14 @@ plan_fill_slots(ipv4b_gso_plan *plan, const ipv4b_slot *slots)
     struct iovec *iov = plan->iov;
     unsigned char *control = plan->control;
     uint32_t *order = plan->order;
+    const char nowhere = 0; /* no buffer begins here */
 
     for (size_t k = 0; k < plan->count; k++) {
         const ipv4b_run *run = &plan->runs[k];
         ipv4b_slot *out = &plan->slots[k];
         struct iovec *start = iov;
         uint32_t message = run->first;
+        const char *tail = &nowhere;
 
         *out = slots[message];
         if (run->length == 1) {
@@ -270,7 +349,7 @@ plan_fill_slots(ipv4b_gso_plan *plan, const ipv4b_slot *slots)
         control += run_control(run, plan->paths[run->path].control_len, &out->msg_hdr, control);
         for (uint32_t left = run->length;; message = plan->next[message]) {
             *order++ = message;
-            iov = run_gather(start, iov, &slots[message].msg_hdr);
+            iov = run_gather(iov, &slots[message].msg_hdr, &tail);
             if (--left == 0) {
                 break;
             }
@@ -285,25 +364,17 @@ ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n, boo
                     const ipv4b_refusals *refusals, int64_t now)
 {
     plan_input in = {plan, slots, refusals, now};
-    size_t iovecs = 1, control = 0;
 
-    /* What all messages together need is enough for any runs that they make: each run has at least
-     * two, and its control data is that of one of them and an item more. */
-    for (size_t i = 0; i < n; i++) {
-        size_t len = (size_t)slots[i].msg_hdr.msg_controllen;
-
-        iovecs += (size_t)slots[i].msg_hdr.msg_iovlen;
-        control += len > IPV4B_GSO_CONTROL_MAX ? 0 : len;
-    }
-    control += (n / 2 + 1) * (CMSG_SPACE(sizeof(uint16_t)) + sizeof(struct cmsghdr));
-    if (n > UINT16_MAX || plan_reserve(plan, n > 0 ? n : 1, iovecs, control) < 0) {
-        ipv4b_gso_plan_free(plan);
+    plan->count = plan->done = plan->at = plan->part = plan->path_count = 0;
+    plan->broken = plan->unable = false;
+    plan->refusing = 0;
+    if (n > UINT16_MAX || reserve_messages(plan, n) < 0) {
         return -ENOMEM;
     }
-    plan->count = plan->done = plan->at = plan->part = plan->path_count = 0;
-    plan->broken = plan->unable = plan->shuffled = false;
-    plan->refusing = 0;
-    plan_find_runs(&in, n, reorder);
+    plan->shuffled = plan_find_runs(&in, n, reorder);
+    if (reserve_contents(plan) < 0) {
+        return -ENOMEM;
+    }
     plan_fill_slots(plan, slots);
     return 0;
 }

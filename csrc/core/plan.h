@@ -21,19 +21,19 @@ enum {
 typedef struct {
     uint32_t first, last; /* numbers of messages; those between hang together by `next` */
     uint32_t length;      /* how many messages */
-    uint32_t path;        /* number of the path, or IPV4B_NO_PATH for what is too large for any */
-    uint32_t limit;       /* the size that one more may have at most, 0 for a run that is full */
-    uint32_t segment;     /* the size of the first */
-    uint32_t bytes;
+    uint32_t most;        /* how many of `segment` bytes there can be; 0 for a run that has ended */
+    uint32_t segment;     /* the size of all but the last */
     uint32_t iovecs;
+    uint32_t path; /* number of the path, or IPV4B_NO_PATH for what is too large for any */
 } ipv4b_run;
 
 #define IPV4B_NO_PATH UINT32_MAX
 
 typedef struct {
-    uint64_t hash;        /* of paths in the table, and of those that have refused */
+    uint64_t hash;        /* of every path but the first, as long as that is the only one */
     uint32_t message;     /* one that has it */
     uint32_t run;         /* its last run */
+    uint32_t after;       /* the path that came after it the last time, or IPV4B_NO_PATH */
     uint32_t control_len; /* of its control items, without the tail that the kernel ignores */
     int refused;          /* an errno with which runs of this path are refused, or 0 */
     bool alone;           /* its messages make no runs */
@@ -62,14 +62,18 @@ typedef struct {
     size_t table_mask;      /* its size less 1 */
     struct iovec *iov;      /* of the runs */
     unsigned char *control; /* of the runs */
-    size_t slot_capacity, iov_capacity, control_capacity;
+    size_t capacity, iov_capacity, control_capacity;
 } ipv4b_gso_plan;
 
+/* A plan without messages, or NULL. */
+ipv4b_gso_plan *ipv4b_gso_plan_new(void);
+
+/* NULL is allowed. */
 void ipv4b_gso_plan_free(ipv4b_gso_plan *plan);
 
 /* Finds the runs among n messages, at most UINT16_MAX. With `reorder` a run takes messages from
  * everywhere, and the order on each path is the list's; without it the whole order is. Paths that
- * stand in `refusals` (NULL for none) make no runs. Returns 0, or -ENOMEM with the plan empty. */
+ * stand in `refusals` (NULL for none) make no runs. Returns 0, or -ENOMEM. */
 int ipv4b_gso_plan_make(ipv4b_gso_plan *plan, const ipv4b_slot *slots, size_t n, bool reorder,
                         const ipv4b_refusals *refusals, int64_t now);
 

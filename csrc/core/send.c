@@ -68,9 +68,15 @@ ipv4b_send_plan(ipv4b_sender *s, const ipv4b_slot *slots, size_t n, int flags,
 {
     s->done = 0;
     /* MSG_MORE glues messages together, which is another thing than a run. */
-    s->planned = s->gso && n > 1 && !(flags & MSG_MORE) &&
-                 ipv4b_gso_plan_make(&s->plan, slots, n, s->reorder, refusals,
-                                     refusals == NULL ? 0 : ipv4b_now()) == 0;
+    s->planned = false;
+    if (!s->gso || n < 2 || (flags & MSG_MORE)) {
+        return;
+    }
+    if (s->plan == NULL) {
+        s->plan = ipv4b_gso_plan_new();
+    }
+    s->planned = s->plan != NULL && ipv4b_gso_plan_make(s->plan, slots, n, s->reorder, refusals,
+                                                        refusals == NULL ? 0 : ipv4b_now()) == 0;
 }
 
 void
@@ -78,7 +84,7 @@ ipv4b_send_skip(ipv4b_sender *s)
 {
     s->done++;
     if (s->planned) {
-        ipv4b_gso_skip(&s->plan);
+        ipv4b_gso_skip(s->plan);
     }
 }
 
@@ -93,8 +99,8 @@ send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
         s->done += taken;
         return taken;
     }
-    taken = ipv4b_gso_send(fd, slots, flags, &s->plan, &result);
-    s->done = s->plan.done;
+    taken = ipv4b_gso_send(fd, slots, flags, s->plan, &result);
+    s->done = s->plan->done;
     s->error = result.error;
     if (result.refused != 0) {
         s->refused = result.refused;

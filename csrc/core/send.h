@@ -10,15 +10,15 @@
 
 /* At first all 0 but what is asked for; ipv4b_send goes on where the last one ended. */
 typedef struct {
-    bool gso;            /* form runs (plan.h) */
-    bool reorder;        /* of messages that stand apart in the list, too */
-    bool recv_errors;    /* IP_RECVERR is on: errors of the network wait in their queue */
-    bool planned;        /* there is a plan, and messages go in its order */
-    size_t done;         /* how many are dealt with */
-    ipv4b_gso_plan plan; /* memory for the runs; the caller frees it */
-    int error;           /* result: as in ipv4b_mmsg_send */
-    int refused;         /* result: as in ipv4b_gso_send */
-    int late;            /* result: as in ipv4b_gso_send, 0 with recv_errors */
+    bool gso;             /* form runs (plan.h) */
+    bool reorder;         /* of messages that stand apart in the list, too */
+    bool recv_errors;     /* IP_RECVERR is on: errors of the network wait in their queue */
+    bool planned;         /* there is a plan, and messages go in its order */
+    size_t done;          /* how many are dealt with */
+    ipv4b_gso_plan *plan; /* made when it is needed; the caller frees it */
+    int error;            /* result: as in ipv4b_mmsg_send */
+    int refused;          /* result: as in ipv4b_gso_send */
+    int late;             /* result: as in ipv4b_gso_send, 0 with recv_errors */
 } ipv4b_sender;
 
 /* Begins a turn of n messages: makes the plan, if there is to be one. `refusals` is NULL for none. */
@@ -40,7 +40,7 @@ void ipv4b_send_skip(ipv4b_sender *s);
 static inline size_t
 ipv4b_send_next(const ipv4b_sender *s)
 {
-    return s->planned ? s->plan.order[s->done] : s->done;
+    return s->planned ? s->plan->order[s->done] : s->done;
 }
 
 #endif

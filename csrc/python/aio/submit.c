@@ -87,18 +87,18 @@ send_slots(ipv4b_core_object *self, ipv4b_slot *slots, size_t n, int *error)
     s.sender.recv_errors = conn->options.recv_errors;
     if (n > 1) {
         s.sender.plan = conn->sending.plan;
-        conn->sending.plan = (ipv4b_gso_plan){0};
+        conn->sending.plan = NULL;
         ipv4b_send_plan(&s.sender, slots, n, io.flags, conn->sending.refusals);
     }
     done = ipv4b_conn_run(conn, &io);
     if (s.sender.refused != 0) {
         ipv4b_batch_note_refusals(conn, &s.sender, slots);
     }
-    if (conn->sending.plan.slot_capacity == 0) {
+    if (conn->sending.plan == NULL) {
         conn->sending.plan = s.sender.plan;
     }
     else {
-        ipv4b_gso_plan_free(&s.sender.plan);
+        ipv4b_gso_plan_free(s.sender.plan);
     }
     if (s.sender.late != 0) {
         conn->batches.pending_error[IPV4B_WRITE] = s.sender.late;

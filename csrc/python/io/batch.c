@@ -33,7 +33,7 @@ attempt_write(int fd, ipv4b_io *io)
 void
 ipv4b_batch_note_refusals(ipv4b_conn_object *conn, ipv4b_sender *sender, const ipv4b_slot *slots)
 {
-    ipv4b_gso_plan *plan = &sender->plan;
+    ipv4b_gso_plan *plan = sender->plan;
     int64_t now = ipv4b_now();
 
     IPV4B_STORE_RELAXED(conn->sending.gso_error, sender->refused);
@@ -357,6 +357,25 @@ batch_run(ipv4b_batch *b, ipv4b_io *io, batch_mode mode)
     return mode == ONCE ? run_once(b, io) : run_all(b, io, mode == ALL_SKIP);
 }
 
+/* Lets go what is left of a call that failed. */
+static void
+batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
+{
+    ipv4b_message_object *failed;
+    int error;
+
+    if (!b->told) {
+        ipv4b_gather_end(b, rest);
+        return;
+    }
+    /* It has its errno, and keeps that where it stands in the list once more. */
+    failed = (ipv4b_message_object *)Py_NewRef(b->scratch.owners[ipv4b_gather_at(b)]);
+    error = failed->error;
+    ipv4b_gather_end(b, rest);
+    IPV4B_STORE_RELAXED(failed->error, error);
+    Py_DECREF((PyObject *)failed);
+}
+
 /* Arguments are sorted out; this is a call from its first step to its last, with the connection
  * locked. */
 static PyObject *
@@ -366,10 +385,9 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
     ipv4b_io io = {.limit = -1};
     ipv4b_outcome rest = mode == ONCE ? IPV4B_LEFT : IPV4B_CANCELED;
-    ipv4b_message_object *failed = NULL;
     long long number = 0;
     PyObject *list, *all;
-    int r, error = 0;
+    int r;
 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
         return NULL;
@@ -400,16 +418,11 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     else {
         r = batch_run(&b, &io, mode);
     }
-    if (b.told) {
-        /* It has its errno, and keeps that where it stands in the list once more. */
-        failed = (ipv4b_message_object *)Py_NewRef(b.scratch.owners[ipv4b_gather_at(&b)]);
-        error = failed->error;
-        ipv4b_gather_drop(&b, 1, IPV4B_LEFT);
+    if (r < 0) {
+        batch_end_failed(&b, rest);
     }
-    ipv4b_gather_end(&b, rest);
-    if (failed != NULL) {
-        IPV4B_STORE_RELAXED(failed->error, error);
-        Py_DECREF((PyObject *)failed);
+    else {
+        ipv4b_gather_end(&b, IPV4B_LEFT);
     }
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], b.moved);
     Py_DECREF(list);

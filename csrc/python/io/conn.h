@@ -74,7 +74,7 @@ typedef struct {
     bool gso;
     int gso_error;            /* the errno with which offload was refused last, or 0 */
     ipv4b_refusals *refusals; /* the paths that have refused it, or NULL for none */
-    ipv4b_gso_plan plan;      /* the memory of the last call's runs, for the next one */
+    ipv4b_gso_plan *plan;     /* the memory of the last call's runs, for the next one */
 } ipv4b_conn_sending;
 
 /* What one batch leaves for the next one of its direction. */

@@ -19,7 +19,7 @@ scratch_take(ipv4b_batch *b, size_t n)
     conn->batches.scratch[b->direction] = (ipv4b_scratch){0};
     if (b->sender.gso) {
         b->sender.plan = conn->sending.plan;
-        conn->sending.plan = (ipv4b_gso_plan){0};
+        conn->sending.plan = NULL;
     }
     if (ipv4b_scratch_reserve(&b->scratch, n) < 0) {
         PyErr_NoMemory();
@@ -40,14 +40,14 @@ scratch_return(ipv4b_batch *b)
     else {
         ipv4b_scratch_free(&b->scratch);
     }
-    if (b->sender.plan.slot_capacity == 0) {
+    if (b->sender.plan == NULL) {
         return;
     }
-    if (conn->sending.plan.slot_capacity == 0 && b->sender.plan.iov_capacity <= KEPT_IOVECS) {
+    if (conn->sending.plan == NULL && b->sender.plan->iov_capacity <= KEPT_IOVECS) {
         conn->sending.plan = b->sender.plan;
     }
     else {
-        ipv4b_gso_plan_free(&b->sender.plan);
+        ipv4b_gso_plan_free(b->sender.plan);
     }
 }
 
@@ -101,8 +101,8 @@ ipv4b_gather_settle(ipv4b_batch *b, size_t done)
     if (b->direction == IPV4B_READ) {
         finish(b, done, NULL, IPV4B_READ, IPV4B_MOVED);
     }
-    else if (b->sender.planned && b->sender.plan.shuffled) {
-        finish(b, done, b->sender.plan.order, IPV4B_WRITE, IPV4B_MOVED);
+    else if (b->sender.planned && b->sender.plan->shuffled) {
+        finish(b, done, b->sender.plan->order, IPV4B_WRITE, IPV4B_MOVED);
     }
     else {
         finish(b, done, NULL, IPV4B_WRITE, IPV4B_MOVED);
@@ -113,7 +113,7 @@ void
 ipv4b_gather_drop(ipv4b_batch *b, size_t count, ipv4b_outcome outcome)
 {
     b->told = false;
-    finish(b, count, b->sender.planned ? b->sender.plan.order : NULL, b->direction, outcome);
+    finish(b, count, b->sender.planned ? b->sender.plan->order : NULL, b->direction, outcome);
 }
 
 void
@@ -376,8 +376,17 @@ cancel_later(const ipv4b_batch *b)
     return raised ? -1 : 0;
 }
 
+/* What comes before the first of several turns. */
+static __attribute__((cold, noinline)) int
+check_all(const ipv4b_batch *b, bool cancel)
+{
+    int r = b->direction == IPV4B_READ ? check_read(b) : check_write(b);
+
+    return r < 0 || (cancel && cancel_later(b) < 0) ? -1 : check_pause(b);
+}
+
 /* Pins the messages from b->first on. */
-static int
+static inline int
 gather_turn(ipv4b_batch *b)
 {
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
@@ -385,7 +394,8 @@ gather_turn(ipv4b_batch *b)
     PyTypeObject *type = b->conn->state->message_type;
 
     b->start = 0;
-    b->begun = b->told = b->sender.planned = false;
+    b->begun = !b->sender.gso;
+    b->told = b->sender.planned = false;
     b->sender.done = 0;
     b->pinned = b->direction == IPV4B_READ ? fill(&b->scratch, items, n, type, IPV4B_READ)
                                            : fill(&b->scratch, items, n, type, IPV4B_WRITE);
@@ -412,11 +422,5 @@ ipv4b_gather_begin(ipv4b_batch *b, PyObject *list, bool cancel)
     if (scratch_take(b, b->n < IPV4B_TURN ? b->n : IPV4B_TURN) < 0) {
         return -1;
     }
-    if (b->n > IPV4B_TURN) {
-        if ((b->direction == IPV4B_READ ? check_read(b) : check_write(b)) < 0 ||
-            (cancel && cancel_later(b) < 0) || check_pause(b) < 0) {
-            return -1;
-        }
-    }
-    return gather_turn(b);
+    return b->n > IPV4B_TURN && check_all(b, cancel) < 0 ? -1 : gather_turn(b);
 }

@@ -60,7 +60,7 @@ void ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome);
 static inline size_t
 ipv4b_gather_at(const ipv4b_batch *b)
 {
-    return b->sender.planned && b->start < b->pinned ? b->sender.plan.order[b->start] : b->start;
+    return b->sender.planned && b->start < b->pinned ? b->sender.plan->order[b->start] : b->start;
 }
 
 #endif
