@@ -34,22 +34,34 @@ LIMIT = 900
 
 Outcomes = dict[str, str]
 
-UNITTEST = '''
-"""Runs test cases with the event loops of a factory, and prints each outcome as JSON."""
+UNITTEST = """
 import asyncio, json, sys, unittest, warnings
 
 class Result(unittest.TextTestResult):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.outcomes = {}
-    def addSuccess(self, test): super().addSuccess(test); self.outcomes.setdefault(test.id(),
-    "passed") def addError(self, test, err): super().addError(test, err); self.outcomes[test.id()] =
-    "failed" def addFailure(self, test, err): super().addFailure(test, err);
-    self.outcomes[test.id()] = "failed" def addSkip(self, test, why): super().addSkip(test, why);
-    self.outcomes[test.id()] = "skipped" def addExpectedFailure(self, test, err):
-    self.outcomes[test.id()] = "passed" def addSubTest(self, test, subtest, err):
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.outcomes.setdefault(test.id(), "passed")
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.outcomes[test.id()] = "failed"
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.outcomes[test.id()] = "failed"
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.outcomes[test.id()] = "skipped"
+
+    def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
-        if err is not None: self.outcomes[test.id()] = "failed"
+        if err is not None:
+            self.outcomes[test.id()] = "failed"
 
 def run(cases, wanted=""):
     loader = unittest.TestLoader()
@@ -59,7 +71,7 @@ def run(cases, wanted=""):
     options = {"stream": sys.stderr, "verbosity": 2, "warnings": "ignore"}
     runner = unittest.TextTestRunner(resultclass=Result, **options)
     print("OUTCOMES", json.dumps(runner.run(suite).outcomes))
-'''
+"""
 
 FACTORIES = """
 import asyncio
@@ -278,6 +290,8 @@ def judge_pytest(
         with tempfile.TemporaryDirectory() as folder:
             packages = Path(folder) / "packages"
             suite = fetch(name, Path(folder))
+            for directory in {path.parent for path in suite.glob("tests/test_*.py")}:
+                (directory / "__init__.py").touch()  # its tests import each other
             install([name, *requirements], packages)
             theirs, ours = (
                 pytest_outcomes(suite, tests, mine, packages, arguments, verbose)
@@ -293,7 +307,9 @@ JUDGES: dict[str, Callable[[bool], bool]] = {
     "uvloop": judge_uvloop,
     "asyncio-dgram": judge_pytest("asyncio-dgram", ["pytest-asyncio"], "test", []),
     "aioquic": judge_pytest("aioquic", [], "tests/test_asyncio.py", []),
-    "aiocoap": judge_pytest("aiocoap", [], "tests", []),
+    "aiocoap": judge_pytest(
+        "aiocoap", ["pytest-timeout"], "tests/test_server.py", ["--timeout=60"]
+    ),
 }
 
 

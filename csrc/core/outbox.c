@@ -75,22 +75,26 @@ ipv4b_outbox_append(ipv4b_outbox *box, const struct sockaddr_in *name, const voi
         box->used += iov[i].iov_len;
     }
     box->end++;
+    box->count++;
     return 0;
 }
 
 size_t
-ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size_t n)
+ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size_t *places,
+                   size_t n)
 {
-    size_t count = ipv4b_outbox_count(box);
+    size_t done = 0;
 
-    n = count < n ? count : n;
-    for (size_t i = 0; i < n; i++) {
-        ipv4b_outgoing *item = &box->items[box->first + i];
-        struct msghdr *h = &slots[i].msg_hdr;
+    for (size_t at = box->first; at < box->end && done < n; at++) {
+        ipv4b_outgoing *item = &box->items[at];
+        struct msghdr *h = &slots[done].msg_hdr;
 
-        iov[i] = (struct iovec){box->memory + item->at, item->len};
-        memset(&slots[i], 0, sizeof slots[i]);
-        h->msg_iov = &iov[i];
+        if (item->gone) {
+            continue;
+        }
+        iov[done] = (struct iovec){box->memory + item->at, item->len};
+        memset(&slots[done], 0, sizeof slots[done]);
+        h->msg_iov = &iov[done];
         h->msg_iovlen = 1;
         if (item->has_name) {
             h->msg_name = &item->name;
@@ -100,35 +104,44 @@ ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size
             h->msg_control = box->memory + item->control_at;
             h->msg_controllen = item->control_len;
         }
+        places[done++] = at;
     }
-    return n;
+    return done;
 }
 
 size_t
-ipv4b_outbox_drop(ipv4b_outbox *box, size_t count)
+ipv4b_outbox_remove(ipv4b_outbox *box, size_t place)
 {
-    size_t bytes = 0;
+    size_t len = box->items[place].len;
 
-    for (size_t i = 0; i < count; i++) {
-        bytes += box->items[box->first++].len;
+    box->items[place].gone = true;
+    box->count--;
+    while (box->first < box->end && box->items[box->first].gone) {
+        box->first++;
     }
-    if (box->first == box->end) {
-        box->first = box->end = box->used = 0;
+    if (box->count == 0) {
+        ipv4b_outbox_clear(box);
     }
-    return bytes;
+    return len;
+}
+
+void
+ipv4b_outbox_clear(ipv4b_outbox *box)
+{
+    box->first = box->end = box->used = box->count = 0;
 }
 
 int
 ipv4b_outbox_join(ipv4b_outbox *to, ipv4b_outbox *from)
 {
-    if (ipv4b_outbox_count(to) == 0 && ipv4b_outbox_count(from) > 0) {
+    if (to->count == 0 && from->count > 0) {
         ipv4b_outbox old = *to;
 
         *to = *from;
         *from = old;
         return 0;
     }
-    while (ipv4b_outbox_count(from) > 0) {
+    while (from->count > 0) {
         const ipv4b_outgoing *item = &from->items[from->first];
         struct iovec iov = {from->memory + item->at, item->len};
         int r = ipv4b_outbox_append(to, item->has_name ? &item->name : NULL,
@@ -137,7 +150,7 @@ ipv4b_outbox_join(ipv4b_outbox *to, ipv4b_outbox *from)
         if (r < 0) {
             return r;
         }
-        (void)ipv4b_outbox_drop(from, 1);
+        (void)ipv4b_outbox_remove(from, from->first);
     }
     return 0;
 }

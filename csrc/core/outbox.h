@@ -14,6 +14,7 @@ typedef struct {
     uint32_t len;
     uint32_t control_len;
     bool has_name;
+    bool gone; /* it waits no longer, and one before it does */
     struct sockaddr_in name;
 } ipv4b_outgoing;
 
@@ -21,7 +22,8 @@ typedef struct {
     unsigned char *memory;
     size_t used, capacity;
     ipv4b_outgoing *items;
-    size_t first, end, room; /* items[first] to items[end - 1] wait; there is room for so many */
+    size_t first, end, room; /* of items: the first that waits, one past the last; how many fit */
+    size_t count;            /* how many wait */
 } ipv4b_outbox;
 
 /* Copies a datagram behind those that wait: the name unless it is NULL, the control data, and the
@@ -29,18 +31,15 @@ typedef struct {
 int ipv4b_outbox_append(ipv4b_outbox *box, const struct sockaddr_in *name, const void *control,
                         size_t control_len, const struct iovec *iov, size_t iov_len);
 
-static inline size_t
-ipv4b_outbox_count(const ipv4b_outbox *box)
-{
-    return box->end - box->first;
-}
+/* Fills up to n slots, and an iovec for each, with the first that wait, and puts their places into
+ * `places`; returns how many. They are good until the box changes. */
+size_t ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size_t *places,
+                          size_t n);
 
-/* Fills up to n slots, and an iovec for each, with the first datagrams; returns how many. They are
- * good until the box changes. */
-size_t ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size_t n);
+/* The one at a place waits no longer. Returns how many bytes it had. */
+size_t ipv4b_outbox_remove(ipv4b_outbox *box, size_t place);
 
-/* Forgets the first `count`; returns how many bytes they had. */
-size_t ipv4b_outbox_drop(ipv4b_outbox *box, size_t count);
+void ipv4b_outbox_clear(ipv4b_outbox *box);
 
 /* Moves what waits in `from` behind what waits in `to`, and empties `from`. Returns 0, or -ENOMEM
  * with what was moved until then in `to` and the rest in `from`. */

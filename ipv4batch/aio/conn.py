@@ -199,37 +199,41 @@ class AsyncPacketConn:
             raise ValueError(f"errors: 'raise' or 'skip' is required, not {errors!r}")
         gate = self._enter()[1]
         flags |= socket.MSG_DONTWAIT
-        written = at = tries = 0
+        written = tries = 0
+        places: Sequence[int] = range(len(msgs))  # of those that have not gone, in the list
+        rest = msgs
         await self._be_fair()
         while True:
+            failure: OSError | None = None
             try:
-                return written + self.conn.write_all(msgs[at:] if at else msgs, flags)
+                gone = self.conn.write_all(rest, flags, errors)
             except OSError as error:
-                gone: int = error.written  # type: ignore[attr-defined]
-                index: int = error.index  # type: ignore[attr-defined]
-                written += gone
-                at += index
-                tries = 0 if gone else tries
-                if isinstance(error, BlockingIOError):
-                    wait = gate.wait
-                elif error.errno == errno.ENOBUFS and tries < NO_BUFFERS_TRIES:
-                    seconds = NO_BUFFERS_FIRST * 2**tries
-                    tries += 1
-
-                    async def wait(seconds: float = seconds) -> None:
-                        await pause(seconds, self._under_trio)
-                elif errors == "skip" and self._is_messages(error, msgs, at):
-                    at += 1
-                    continue
-                else:
-                    error.index, error.written = at, written  # type: ignore[attr-defined]
-                    raise
-            await wait()
+                failure = error
+                gone = error.written  # type: ignore[attr-defined]
+            written += gone
+            tries = 0 if gone else tries
+            no_room = isinstance(failure, BlockingIOError)
+            again = (errno.EAGAIN, errno.ECANCELED, errno.ENOBUFS)
+            # With gso, messages behind the one that failed may have gone before it.
+            left = [i for i, m in enumerate(rest) if m.errno in again] if gone < len(rest) else []
+            full = any(rest[i].errno == errno.ENOBUFS for i in left) and tries < NO_BUFFERS_TRIES
+            if failure is not None and not no_room and not (full and self._is_full(failure)):
+                failure.index = places[failure.index] if rest else 0  # type: ignore[attr-defined]
+                failure.written = written  # type: ignore[attr-defined]
+                raise failure
+            if not no_room and not full:
+                return written
+            places = [places[i] for i in left]
+            rest = [rest[i] for i in left]
+            if no_room:
+                await gate.wait()
+            else:
+                await pause(NO_BUFFERS_FIRST * 2**tries, self._under_trio)
+                tries += 1
 
     @staticmethod
-    def _is_messages(error: OSError, msgs: Sequence[Message], index: int) -> bool:
-        """Whether an error is that of one message, and not of the connection."""
-        return error.errno not in (errno.EBADF, errno.ENOMEM, errno.ENOTSOCK) and index < len(msgs)
+    def _is_full(error: OSError) -> bool:
+        return error.errno == errno.ENOBUFS
 
     async def read_errors(self, max: SupportsIndex = 64, wait: bool = False) -> list[QueuedError]:
         """Take up to `max` errors of the network from their queue, as PacketConn.read_errors; with

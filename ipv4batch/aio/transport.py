@@ -1,7 +1,7 @@
 """DatagramTransport: asyncio's datagram transport over batches.
 
 The contract is that of the datagram transport of asyncio's selector event loops, of the Python that
-runs. What is done for each datagram is done in C: see csrc/python/aio/transport.h, whose
+runs. What is done for each datagram is done in C: see csrc/python/aio/core.h, whose
 TransportCore calls the methods of this class that its comments name.
 """
 
@@ -36,6 +36,9 @@ MESSAGE_SIZE = 65536 + 4096
 NO_BUFFERS_FIRST = 0.001
 NO_BUFFERS_LAST = 0.064
 """Seconds between tries while a device's queue is full; each wait is twice as long as the last."""
+
+WAITS = (errno.EAGAIN, errno.ECANCELED, errno.ENOBUFS)
+"""What a message that write_all could not send yet has for an errno."""
 
 FREE, UNTIL_WRITABLE, UNTIL_BUFFERS = range(3)
 """TransportCore.blocked"""
@@ -232,7 +235,9 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
 
     def _read_failed(self, error: BaseException) -> None:
         if isinstance(error, OSError):
-            self._protocol.error_received(error)
+            # The report of an error that is in the queue too is told once, with what the queue has.
+            if not (self._conn.recv_errors and self._read_errors(None)):
+                self._protocol.error_received(error)
         else:
             self._fatal_error(error, "Fatal read error on datagram transport")
 
@@ -251,13 +256,9 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         """A datagram was read, and there was no memory to deliver it: it stays for later."""
         self._callback_failed(error)
 
-    def _read_errors(self, _: None) -> None:
-        """Errors of the network, with recv_errors on."""
-        try:
-            errors = self._conn.read_errors()
-        except OSError as error:
-            self._read_failed(error)
-            return
+    def _read_errors(self, _: None) -> bool:
+        """Errors of the network, with recv_errors on; whether there were any."""
+        errors = self._conn.read_errors()
         for found in errors:
             if self._conn_lost or self._protocol is None:
                 break
@@ -265,6 +266,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
                 told = OSError(found.errno, os.strerror(found.errno))
                 told.queued_error = found  # type: ignore[attr-defined]
                 self._protocol.error_received(told)
+        return bool(errors)
 
     # Writing.
 
@@ -292,17 +294,16 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         try:
             if self._conn.write_all(msgs, socket.MSG_DONTWAIT, "skip") == len(msgs):
                 return
-            rest: Sequence[Message] = ()
-        except BlockingIOError as error:
-            rest = msgs[error.index :]  # type: ignore[attr-defined]
-        failed = [(m, m.errno) for m in msgs if m.errno not in (0, errno.EAGAIN)]
-        if rest or any(number == errno.ENOBUFS for _, number in failed):
-            core.append([m for m, number in failed if number == errno.ENOBUFS])
+        except BlockingIOError:
+            pass
+        failed = [(m, m.errno) for m in msgs if m.errno]
+        rest = [m for m, number in failed if number in WAITS]
+        if rest:
             core.append(rest)
             core.flush()
             self._appended(None)
         for _, number in failed:
-            if number not in (errno.ENOBUFS, errno.ECANCELED):
+            if number not in WAITS:
                 self._send_failed(OSError(number, os.strerror(number)))
 
     def get_write_buffer_size(self) -> int:

@@ -1,14 +1,13 @@
-/* deliver.c - what a wake-up of the event loop brings: see transport.h for the locking rule.
+/* deliver.c - what a wake-up of the event loop brings: see core.h for the locking rule.
  *
  * One receive fills an inbox, and each datagram goes to the protocol as bytes and an address. The
  * protocol may pause or close in the middle: what it has not got stays in the inbox, which is the
  * transport's then. Otherwise the inbox goes back at once, and one serves all transports.
  */
-#include "python/aio/transport.h"
+#include "python/aio/deliver.h"
 
+#include "python/aio/submit.h"
 #include "python/base/locks.h"
-#include "python/io/descriptor.h"
-#include "python/io/life.h"
 #include "python/io/loop.h"
 #include "python/values/addr.h"
 
@@ -24,17 +23,6 @@ take_inbox(ipv4b_state *state)
     return box == NULL ? ipv4b_inbox_new() : box;
 }
 
-void
-ipv4b_core_release_inbox(ipv4b_core_object *self)
-{
-    ipv4b_inbox *box = self->inbox;
-
-    self->inbox = NULL;
-    if (box != NULL) {
-        ipv4b_inbox_free(__atomic_exchange_n(&self->state->spare_inbox, box, __ATOMIC_ACQ_REL));
-    }
-}
-
 /* How many slots a wake-up can use: of coalesced datagrams, fewer hold as many. */
 static size_t
 slots_wanted(const ipv4b_core_object *self)
@@ -46,7 +34,7 @@ slots_wanted(const ipv4b_core_object *self)
     return wanted < IPV4B_INBOX_SLOTS ? wanted : IPV4B_INBOX_SLOTS;
 }
 
-/* Fills an inbox. Returns 0, or -1 with an exception. */
+/* Fills an inbox. Returns 0, or -1 with an exception, or with none if there was nothing to read. */
 static int
 receive(ipv4b_core_object *self)
 {
@@ -55,6 +43,7 @@ receive(ipv4b_core_object *self)
         .direction = IPV4B_READ,
         .flags = MSG_DONTWAIT,
         .limit = -1,
+        .quiet = true,
         .attempt = ipv4b_io_recv,
     };
     int done;
@@ -174,13 +163,7 @@ read_once(ipv4b_core_object *self)
     int r = 0;
 
     if (self->inbox == NULL && receive(self) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_BlockingIOError) ||
-            PyErr_ExceptionMatches(PyExc_InterruptedError)) {
-            PyErr_Clear();
-        }
-        else {
-            r = report(self, "_read_failed");
-        }
+        r = PyErr_Occurred() == NULL ? 0 : report(self, "_read_failed"); /* no wake-up of ours */
     }
     if (self->inbox != NULL) {
         r = deliver_all(self);
@@ -211,7 +194,8 @@ is_more(ipv4b_core_object *self)
         return true;
     }
     Py_BEGIN_CRITICAL_SECTION(conn);
-    more = conn->batches.pending_error[IPV4B_READ] != 0 || conn->receiving.unread.count > 0 ||
+    more = conn->batches.pending_error[IPV4B_READ] != 0 ||
+           ipv4b_unread_pending(&conn->receiving.unread, ipv4b_conn_splits(conn)) > 0 ||
            (conn->receiving.queue != NULL && ipv4b_gro_pending(conn->receiving.queue) > 0);
     Py_END_CRITICAL_SECTION();
     return more;

@@ -1,19 +1,17 @@
-/* submit.c - what a program sends: see transport.h for the locking rule.
+/* submit.c - what a program sends: see core.h for the locking rule.
  *
  * The first datagram of an iteration of the event loop goes out at once, so that a lone one does not
  * wait. Those behind it, and all that a protocol sends while it is given a batch, are copied into
  * the outbox and go together: when the batch ends, at the start of the next iteration, or when there
  * are enough of them.
  */
-#include "python/aio/transport.h"
+#include "python/aio/submit.h"
 
 #include "core/send.h"
 #include "python/base/args.h"
 #include "python/base/buffers.h"
 #include "python/base/locks.h"
 #include "python/io/batch.h"
-#include "python/io/descriptor.h"
-#include "python/io/life.h"
 #include "python/io/loop.h"
 #include "python/message/message.h"
 #include "python/values/addr.h"
@@ -21,39 +19,12 @@
 /* What goes together: two runs of the longest, and slots that have room on the stack. */
 enum { TOGETHER_BYTES = 128 * 1024, TOGETHER = 256 };
 
-PyObject *
-ipv4b_core_take_exception(void)
-{
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) {
-        (void)PyException_SetTraceback(value, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
-int
-ipv4b_core_tell(ipv4b_core_object *self, const char *method, PyObject *argument)
-{
-    PyObject *transport = Py_XNewRef(self->transport);
-    PyObject *result;
-
-    if (transport == NULL) {
-        return 0;
-    }
-    result = PyObject_CallMethod(transport, method, "(O)", argument);
-    Py_DECREF(transport);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
+/* A few datagrams on their way to the kernel. */
 typedef struct {
     ipv4b_slot *slots;
     size_t n;
+    size_t settled; /* how many of sender.done were made known */
+    bool planned;   /* ipv4b_send_plan was called */
     ipv4b_sender sender;
 } submission;
 
@@ -61,50 +32,75 @@ static int
 attempt_send(int fd, ipv4b_io *io)
 {
     submission *s = io->arg;
-    size_t done = ipv4b_send(fd, s->slots, s->n, io->flags, &s->sender);
+    size_t done;
 
+    if (!s->planned) {
+        ipv4b_send_plan(&s->sender, s->slots, s->n, io->flags, NULL);
+        s->planned = true;
+    }
+    done = ipv4b_send(fd, s->slots, s->n, io->flags, &s->sender);
     return done == 0 ? -s->sender.error : (int)done;
 }
 
-/* Hands over slots, without waiting. Returns how many were taken, or -1 with an exception and its
- * errno in *error, which is 0 if it is no OSError. */
-static int
-send_slots(ipv4b_core_object *self, ipv4b_slot *slots, size_t n, int *error)
+/* Takes the memory of the connection's last plan, if nobody has it. */
+static void
+submission_begin(ipv4b_conn_object *conn, submission *s)
 {
-    ipv4b_conn_object *conn = self->conn;
-    submission s = {.slots = slots, .n = n};
+    Py_BEGIN_CRITICAL_SECTION(conn);
+    s->sender.gso = conn->sending.gso && s->n > 1;
+    s->sender.reorder = true;
+    if (s->sender.gso) {
+        s->sender.plan = conn->sending.plan;
+        conn->sending.plan = NULL;
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+static void
+submission_end(ipv4b_conn_object *conn, submission *s)
+{
+    Py_BEGIN_CRITICAL_SECTION(conn);
+    if (conn->sending.plan == NULL) {
+        conn->sending.plan = s->sender.plan;
+    }
+    else {
+        ipv4b_gso_plan_free(s->sender.plan);
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+/* Hands over what is left of it, without waiting. Returns how many were taken, or -1 with *error;
+ * then an exception is set, but for EAGAIN. *foreign says that it is no datagram's. */
+static int
+submission_send(ipv4b_conn_object *conn, submission *s, int *error, bool *foreign)
+{
     ipv4b_io io = {
         .direction = IPV4B_WRITE,
         .flags = MSG_DONTWAIT,
         .limit = -1,
+        .quiet = true,
         .attempt = attempt_send,
-        .arg = &s,
+        .arg = s,
     };
     int done;
 
     Py_BEGIN_CRITICAL_SECTION(conn);
-    s.sender.gso = conn->sending.gso;
-    s.sender.recv_errors = conn->options.recv_errors;
-    if (n > 1) {
-        s.sender.plan = conn->sending.plan;
-        conn->sending.plan = NULL;
-        ipv4b_send_plan(&s.sender, slots, n, io.flags, conn->sending.refusals);
+    s->sender.recv_errors = conn->options.recv_errors;
+    if (s->sender.gso && !s->planned && conn->sending.refusals != NULL) {
+        /* Here, since the table is the connection's. */
+        ipv4b_send_plan(&s->sender, s->slots, s->n, io.flags, conn->sending.refusals);
+        s->planned = true;
     }
     done = ipv4b_conn_run(conn, &io);
-    if (s.sender.refused != 0) {
-        ipv4b_batch_note_refusals(conn, &s.sender, slots);
+    if (s->sender.refused != 0) {
+        ipv4b_batch_note_refusals(conn, &s->sender, s->slots);
     }
-    if (conn->sending.plan == NULL) {
-        conn->sending.plan = s.sender.plan;
-    }
-    else {
-        ipv4b_gso_plan_free(s.sender.plan);
-    }
-    if (s.sender.late != 0) {
-        conn->batches.pending_error[IPV4B_WRITE] = s.sender.late;
+    if (s->sender.late != 0) {
+        conn->batches.pending_error[IPV4B_WRITE] = s->sender.late;
     }
     Py_END_CRITICAL_SECTION();
     *error = done < 0 ? io.error : 0;
+    *foreign = done < 0 && io.foreign;
     return done;
 }
 
@@ -131,62 +127,81 @@ report_late(ipv4b_core_object *self)
     return r < 0 ? report_failure(self) : 0;
 }
 
-static bool
-is_full_socket(int error)
-{
-    return error == EAGAIN || error == EWOULDBLOCK;
-}
-
 /* Which errno is waited for. */
 static ipv4b_blocked
 blocked_by(int error)
 {
-    if (is_full_socket(error)) {
+    if (error == EAGAIN || error == EWOULDBLOCK) {
         return IPV4B_UNTIL_WRITABLE;
     }
     return error == ENOBUFS ? IPV4B_UNTIL_BUFFERS : IPV4B_FREE;
 }
 
-/* The first `count` of what waits are gone. */
+/* Those that are dealt with wait no longer. */
 static void
-forget(ipv4b_core_object *self, ipv4b_outbox *box, size_t count)
+settle(ipv4b_core_object *self, ipv4b_outbox *box, const size_t *places, submission *s)
 {
-    size_t bytes = ipv4b_outbox_drop(box, count);
+    size_t count = s->sender.done - s->settled, bytes = 0;
 
+    while (s->settled < s->sender.done) {
+        size_t k = s->settled++;
+
+        bytes += ipv4b_outbox_remove(box, places[s->sender.planned ? s->sender.plan->order[k] : k]);
+    }
     Py_BEGIN_CRITICAL_SECTION(self);
-    self->waiting_bytes -= bytes;
-    self->waiting_count -= count;
+    if (!self->discard) { /* else they are counted no more */
+        self->waiting_bytes -= bytes;
+        self->waiting_count -= count;
+    }
     Py_END_CRITICAL_SECTION();
 }
 
-/* Hands over a box until it is empty or nothing more goes. Returns 0, or -1 with an exception. */
+/* Hands over the first of a box. Returns 0, or -1 with an exception. */
 static int
-send_box(ipv4b_core_object *self, ipv4b_outbox *box, ipv4b_blocked *blocked)
+send_some(ipv4b_core_object *self, ipv4b_outbox *box, ipv4b_blocked *blocked)
 {
     ipv4b_slot slots[TOGETHER];
     struct iovec iov[TOGETHER];
+    size_t places[TOGETHER];
+    submission s = {.slots = slots};
     int r = 0;
 
-    while (r == 0 && ipv4b_outbox_count(box) > 0 && !self->discard) {
+    s.n = ipv4b_outbox_slots(box, slots, iov, places, TOGETHER);
+    submission_begin(self->conn, &s);
+    while (r == 0 && s.sender.done < s.n && !self->discard && *blocked == IPV4B_FREE) {
         int error;
-        size_t n = ipv4b_outbox_slots(box, slots, iov, TOGETHER);
-        int done = send_slots(self, slots, n, &error);
+        bool foreign;
 
-        if (done >= 0) {
-            forget(self, box, (size_t)done);
+        if (submission_send(self->conn, &s, &error, &foreign) >= 0) {
+            settle(self, box, places, &s);
             r = report_late(self);
             continue;
         }
         *blocked = blocked_by(error);
         if (*blocked != IPV4B_FREE) {
             PyErr_Clear();
-            return 0;
         }
-        if (error == 0 && !PyErr_ExceptionMatches(PyExc_OSError)) {
-            return -1; /* a signal handler's: no datagram's error */
+        else if (foreign) {
+            r = -1;
         }
-        forget(self, box, 1);
-        r = report_failure(self);
+        else {
+            ipv4b_send_skip(&s.sender);
+            settle(self, box, places, &s);
+            r = report_failure(self);
+        }
+    }
+    submission_end(self->conn, &s);
+    return r;
+}
+
+/* Hands over a box until it is empty or nothing more goes. Returns 0, or -1 with an exception. */
+static int
+send_box(ipv4b_core_object *self, ipv4b_outbox *box, ipv4b_blocked *blocked)
+{
+    int r = 0;
+
+    while (r == 0 && box->count > 0 && !self->discard && *blocked == IPV4B_FREE) {
+        r = send_some(self, box, blocked);
     }
     return r;
 }
@@ -198,12 +213,12 @@ put_back(ipv4b_core_object *self, ipv4b_outbox *box)
     Py_BEGIN_CRITICAL_SECTION(self);
     self->flushing = false;
     if (self->discard) {
-        (void)ipv4b_outbox_drop(box, ipv4b_outbox_count(box));
+        ipv4b_outbox_clear(box);
         self->discard = false;
     }
     if (ipv4b_outbox_join(box, &self->outbox) < 0) {
         /* There is no memory: they are lost, as in a network. */
-        (void)ipv4b_outbox_drop(&self->outbox, ipv4b_outbox_count(&self->outbox));
+        ipv4b_outbox_clear(&self->outbox);
     }
     ipv4b_outbox_free(&self->outbox);
     self->outbox = *box;
@@ -221,7 +236,7 @@ ipv4b_core_flush(ipv4b_core_object *self)
     int r;
 
     Py_BEGIN_CRITICAL_SECTION(self);
-    mine = !self->flushing && ipv4b_outbox_count(&self->outbox) > 0;
+    mine = !self->flushing && self->outbox.count > 0;
     if (mine) {
         box = self->outbox;
         self->outbox = (ipv4b_outbox){0};
@@ -233,13 +248,13 @@ ipv4b_core_flush(ipv4b_core_object *self)
     }
     r = send_box(self, &box, &blocked);
     put_back(self, &box);
-    before = (ipv4b_blocked)self->blocked;
+    before = self->blocked;
     self->blocked = blocked;
     if (before == IPV4B_FREE && blocked == IPV4B_FREE) {
         return r;
     }
     PyErr_Fetch(&type, &value, &traceback);
-    number = PyLong_FromLong(blocked);
+    number = PyLong_FromLong((long)blocked);
     if (number == NULL || ipv4b_core_tell(self, "_flushed", number) < 0) {
         r = -1;
     }
@@ -282,7 +297,7 @@ ipv4b_core_discard(PyObject *op, PyObject *Py_UNUSED(unused))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     self->discard = self->flushing;
-    (void)ipv4b_outbox_drop(&self->outbox, ipv4b_outbox_count(&self->outbox));
+    ipv4b_outbox_clear(&self->outbox);
     self->waiting_bytes = self->waiting_count = 0;
     self->lost = true;
     Py_END_CRITICAL_SECTION();
@@ -429,9 +444,11 @@ static int
 send_now(ipv4b_core_object *self, const struct msghdr *h)
 {
     ipv4b_slot slot = {.msg_hdr = *h};
+    submission s = {.slots = &slot, .n = 1};
     int error;
+    bool foreign;
 
-    if (send_slots(self, &slot, 1, &error) >= 0) {
+    if (submission_send(self->conn, &s, &error, &foreign) >= 0) {
         begin_turn(self);
         return report_late(self);
     }
@@ -439,10 +456,7 @@ send_now(ipv4b_core_object *self, const struct msghdr *h)
         PyErr_Clear();
         return 1;
     }
-    if (error == 0 && !PyErr_ExceptionMatches(PyExc_OSError)) {
-        return -1;
-    }
-    return report_failure(self);
+    return foreign ? -1 : report_failure(self);
 }
 
 /* Sends a datagram, or puts it to those that wait. Returns 0, or -1 with an exception. */
@@ -453,7 +467,7 @@ submit(ipv4b_core_object *self, struct msghdr *h)
 
     Py_BEGIN_CRITICAL_SECTION(self);
     at_once = !self->turn && !self->delivering && !self->flushing && self->blocked == IPV4B_FREE &&
-              ipv4b_outbox_count(&self->outbox) == 0;
+              self->outbox.count == 0;
     Py_END_CRITICAL_SECTION();
     if (at_once) {
         int r = send_now(self, h);

@@ -1,11 +1,10 @@
-/* transport.c - the type TransportCore: see transport.h. */
+/* transport.c - the type TransportCore: see core.h for the locking rule. */
 #include "python/aio/transport.h"
 
+#include "python/aio/deliver.h"
+#include "python/aio/submit.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
-#include "python/io/descriptor.h"
-#include "python/io/life.h"
-#include "python/io/loop.h"
 #include "python/values/addr.h"
 
 static int
@@ -179,7 +178,7 @@ core_get_waiting(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 core_get_blocked(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromLong(((ipv4b_core_object *)self)->blocked);
+    return PyLong_FromLong((long)((ipv4b_core_object *)self)->blocked);
 }
 
 static PyGetSetDef core_getset[] = {
