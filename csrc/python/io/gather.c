@@ -1,6 +1,8 @@
 /* gather.c - from a list of Message to what the kernel takes, and back: see gather.h. */
 #include "python/io/gather.h"
 
+#include "python/message/message_type.h"
+
 #include "core/cmsg.h"
 #include "python/base/locks.h"
 #include "python/values/control.h"

@@ -51,9 +51,4 @@ ipv4b_message_pinned(const ipv4b_message_object *m)
     return m->use >= IPV4B_USE_READ;
 }
 
-extern PyType_Spec ipv4b_message_spec;
-
-/* Which of the buffers is read-only, for an error: "buffers[2]", "oob". With the message locked. */
-PyObject *ipv4b_message_readonly_field(const ipv4b_message_object *m);
-
 #endif

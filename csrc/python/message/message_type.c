@@ -1,5 +1,5 @@
-/* message_type.c - the type Message: see message.h for the locking rule. */
-#include "python/message/message.h"
+/* message_type.c - see message_type.h; message.h has the locking rule. */
+#include "python/message/message_type.h"
 
 #include "core/ancillary.h"
 #include "core/cmsg.h"

@@ -10,7 +10,7 @@
 #include "core/inbox.h"
 #include "python/aio/transport.h"
 #include "python/io/error_queue.h"
-#include "python/message/message.h"
+#include "python/message/message_type.h"
 #include "python/message/slab.h"
 #include "python/options/icmp.h"
 #include "python/types/conn.h"
