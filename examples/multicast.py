@@ -20,6 +20,7 @@ def open_udp(place: Namespace) -> PacketConn:
     sock = place.socket(socket.SOCK_DGRAM)
     sock.bind(("0.0.0.0", 0))
     conn = PacketConn(sock)
+    conn.multicast_all = False  # nothing of groups that only other sockets have joined
     conn.set_control_message(ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE)
     conn.set_deadline(time.monotonic() + 5)
     return conn

@@ -18,7 +18,7 @@ from _typeshed import structseq
 from typing_extensions import Buffer, disjoint_base
 
 _Address: TypeAlias = str | IPv4Address | Buffer
-_Interface: TypeAlias = SupportsIndex | str | None
+_Interface: TypeAlias = SupportsIndex | str | IPv4Address | None
 _Endpoint: TypeAlias = tuple[_Address, SupportsIndex]
 
 @type_check_only
@@ -273,6 +273,7 @@ class DatagramConn(Conn):
 
     multicast_ttl: int
     multicast_loopback: bool
+    multicast_all: bool
     @property
     def multicast_interface(self) -> int | None: ...
     @multicast_interface.setter

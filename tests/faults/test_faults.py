@@ -172,6 +172,7 @@ def reports() -> Iterator[Trial]:
 
 OPTIONS = {
     **dict.fromkeys(["tos", "ttl", "multicast_ttl", "multicast_loopback"], "setsockopt"),
+    "multicast_all": "setsockopt",
     **dict.fromkeys(["multicast_interface", "mtu_discover", "recv_errors"], "setsockopt"),
     **dict.fromkeys(["gro", "join_group", "set_bpf"], "setsockopt"),
     **dict.fromkeys(["gso", "look at tos", "look at multicast_interface"], "getsockopt"),

@@ -402,18 +402,17 @@ def test_what_is_no_change_is_refused(
     assert (joined(), filters()) == lists
 
 
-@pytest.mark.parametrize("interface", ["nosuch", 2**31 - 1])
+@pytest.mark.parametrize("interface", ["nosuch", 2**31 - 1, "192.0.2.77"])
 @pytest.mark.parametrize("operation", [*METHODS, "multicast_interface"])
 def test_an_interface_that_does_not_exist(operation: str, interface: str | int) -> None:
     with open_udp() as conn:
-        where = f": '{operation} udp4 127.0.0.1:{conn.local_addr[1]}"
+        where = f": '{operation} interface {interface} udp4 127.0.0.1:{conn.local_addr[1]}"
         with pytest.raises(OSError, match=where) as caught:
             if operation in METHODS:
                 call(conn, operation, interface)
             else:
                 conn.multicast_interface = interface
-        # The kernel looks for a membership by the index before it looks for the interface.
-        assert caught.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
+        assert caught.value.errno == errno.ENODEV
         assert conn.multicast_interface is None
 
 
@@ -426,7 +425,7 @@ def test_an_interface_that_does_not_exist(operation: str, interface: str | int) 
         ({"group": "localhost"}, ValueError, "group: 'localhost' is no IPv4 address; resolve"),
         ({"group": None}, TypeError, "group: an address is a str, an ipaddress.IPv4Address or"),
         ({"interface": 0}, ValueError, "interface: 0 is out of range, 1 to 2147483647"),
-        ({"interface": 1.5}, TypeError, "interface: an index, a name or None is required, not fl"),
+        ({"interface": 1.5}, TypeError, "interface: an index, a name, an address or None is req"),
         ({"interface": "le\0ft"}, ValueError, "interface: "),
     ],
 )
@@ -441,3 +440,53 @@ def test_wrong_arguments_are_named(
 def test_a_source_is_no_group(method: str) -> None:
     with open_udp() as conn, pytest.raises(ValueError, match=f"source: '{ONE}' is a multicast gr"):
         getattr(conn, method)("lo", OTHER, ONE)
+
+
+def test_an_interface_may_be_given_by_one_of_its_addresses(
+    network: Network, host: PacketConn, member: PacketConn
+) -> None:
+    there = indices(network, "station")
+    for link in LINKS:
+        for address in (HOST[link], ipaddress.IPv4Address(HOST[link])):
+            host.multicast_interface = address
+            assert host.multicast_interface == socket.if_nametoindex(link)
+            assert sent(host, member).ifindex == there[link]
+        host.join_group(HOST[link], OTHER)
+        with pytest.raises(OSError, match="Address already in use"):
+            host.join_group(link, OTHER)
+        host.leave_group(ipaddress.IPv4Address(HOST[link]), OTHER)
+
+
+def test_an_address_of_two_interfaces_is_none(network: Network, host: PacketConn) -> None:
+    network.places["host"].add_address("left", HOST["right"])
+    with pytest.raises(ValueError, match="interface: 198.51.100.1 is an address of 2 interfaces"):
+        host.join_group(HOST["right"], OTHER)
+    host.join_group(HOST["left"], OTHER)
+
+
+def test_the_limit_of_memberships_is_named(host: PacketConn) -> None:
+    limit = int(pathlib.Path("/proc/sys/net/ipv4/igmp_max_memberships").read_text())
+    for number in range(limit):
+        host.join_group("left", f"239.9.9.{number + 1}")
+    with pytest.raises(OSError, match="No buffer space available") as caught:
+        host.join_group("left", "239.9.8.1")
+    assert caught.value.errno == errno.ENOBUFS
+    assert "net.ipv4.igmp_max_memberships" in caught.value.__notes__[0]
+
+
+def test_multicast_all_leaves_out_the_groups_of_other_sockets() -> None:
+    with open_udp("0.0.0.0") as joined, open_udp("0.0.0.0") as other, open_udp() as sender:
+        assert other.multicast_all is True
+        joined.join_group("lo", ONE)
+        sender.multicast_interface = "lo"
+        sender.multicast_ttl = 0
+        port = other.local_addr[1]
+        for wanted in (True, False):
+            other.multicast_all = wanted
+            assert other.multicast_all is wanted
+            sender.write_to(b"group", (ONE, port))
+            sender.write_to(b"alone", ("127.0.0.1", port))
+            got = [other.read_from(bytearray(9))[2] for _ in range(1 + wanted)]
+            assert len(got) == 1 + wanted
+            with pytest.raises(BlockingIOError):
+                other.read_from(bytearray(9), socket.MSG_DONTWAIT)

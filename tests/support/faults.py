@@ -322,6 +322,7 @@ OPTIONS: dict[str, tuple[Action, Action]] = {
     "ttl": assign("ttl", 9),
     "multicast_ttl": assign("multicast_ttl", 9),
     "multicast_loopback": assign("multicast_loopback", False),
+    "multicast_all": assign("multicast_all", False),
     "multicast_interface": assign("multicast_interface", "lo"),
     "mtu_discover": assign("mtu_discover", MTUDiscover.DO),
     "recv_errors": assign("recv_errors", True),

@@ -166,6 +166,7 @@ for name, value in {
     "DatagramConn.mtu_discover": "2",
     "DatagramConn.multicast_ttl": "7",
     "DatagramConn.multicast_loopback": "False",
+    "DatagramConn.multicast_all": "False",
     "DatagramConn.multicast_interface": "socket.if_nametoindex('lo')",
 }.items():
     needs = name[-3:] if name[-3:] in ("gso", "gro") else None

@@ -145,6 +145,8 @@ DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "mtu": lambda conn: conn.mtu,
     "multicast_ttl": lambda conn: conn.multicast_ttl,
     "multicast_ttl=": lambda conn: setattr(conn, "multicast_ttl", 9),
+    "multicast_all": lambda conn: conn.multicast_all,
+    "multicast_all=": lambda conn: setattr(conn, "multicast_all", False),
     "multicast_loopback": lambda conn: conn.multicast_loopback,
     "multicast_loopback=": lambda conn: setattr(conn, "multicast_loopback", False),
     "multicast_interface": lambda conn: conn.multicast_interface,

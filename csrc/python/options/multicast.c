@@ -29,32 +29,117 @@ interface_by_name(PyObject *name, unsigned int *index)
     return 0;
 }
 
-/* An interface as an index from 1, a name, or None for the system's choice (0). Returns 0, or -1
- * with TypeError, ValueError, or OSError ENODEV for a name that no interface has. */
+/* How many interfaces have this address; *index is that of the last one. */
+static int
+interfaces_of_addr(struct in_addr addr, unsigned int *index)
+{
+    struct ifaddrs *all, *one;
+    int count = 0;
+
+    *index = 0;
+    if (getifaddrs(&all) < 0) {
+        return 0;
+    }
+    for (one = all; one != NULL; one = one->ifa_next) {
+        if (one->ifa_addr != NULL && one->ifa_addr->sa_family == AF_INET) {
+            struct sockaddr_in name;
+            unsigned int found;
+
+            memcpy(&name, one->ifa_addr, sizeof name);
+            found = name.sin_addr.s_addr == addr.s_addr ? if_nametoindex(one->ifa_name) : 0;
+            if (found != 0) {
+                count += found != *index;
+                *index = found;
+            }
+        }
+    }
+    freeifaddrs(all);
+    return count;
+}
+
+/* Raises OSError ENODEV that names the interface. Returns -1. */
+static int
+raise_unknown(ipv4b_conn_object *self, const char *operation, PyObject *value)
+{
+    PyObject *text = PyUnicode_FromFormat("%s interface %S", operation, value);
+    const char *named = text == NULL ? NULL : PyUnicode_AsUTF8(text);
+
+    if (named != NULL) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        (void)ipv4b_conn_raise(self, named, ENODEV);
+        Py_END_CRITICAL_SECTION();
+    }
+    Py_XDECREF(text);
+    return -1;
+}
+
+/* An interface by one of its addresses. Returns 0, or -1 with ValueError or OSError ENODEV. */
+static int
+interface_by_addr(ipv4b_conn_object *self, const char *operation, PyObject *value,
+                  unsigned int *index)
+{
+    struct in_addr addr;
+    int count;
+
+    if (ipv4b_addr_parse(self->state, value, "interface", &addr) < 0) {
+        return -1;
+    }
+    count = interfaces_of_addr(addr, index);
+    if (count > 1) {
+        PyErr_Format(PyExc_ValueError,
+                     "interface: %S is an address of %d interfaces; give an index or a name", value,
+                     count);
+        return -1;
+    }
+    return count == 0 ? raise_unknown(self, operation, value) : 0;
+}
+
+/* Whether a text or an object is an IPv4 address. */
+static bool
+is_address(const ipv4b_state *state, PyObject *value)
+{
+    struct in_addr addr;
+    const char *text;
+
+    if (!PyUnicode_Check(value)) {
+        return PyObject_IsInstance(value, state->ipv4address) > 0;
+    }
+    text = PyUnicode_AsUTF8(value);
+    PyErr_Clear();
+    return text != NULL && inet_pton(AF_INET, text, &addr) == 1;
+}
+
+/* An interface as an index from 1, a name, one of its addresses, or None for the system's choice (0).
+ * Returns 0, or -1 with TypeError, ValueError, or OSError ENODEV for a name or an address that no
+ * interface has. */
 static int
 interface_parse(ipv4b_conn_object *self, const char *operation, PyObject *value,
                 unsigned int *index)
 {
     long long number;
 
+    *index = 0;
     if (value == Py_None) {
-        *index = 0;
         return 0;
+    }
+    if (PyUnicode_Check(value) && interface_by_name(value, index) < 0) {
+        return -1;
+    }
+    if (*index != 0) {
+        return 0;
+    }
+    if (is_address(self->state, value)) {
+        return interface_by_addr(self, operation, value, index);
+    }
+    if (PyErr_Occurred()) {
+        return -1;
     }
     if (PyUnicode_Check(value)) {
-        if (interface_by_name(value, index) < 0) {
-            return -1;
-        }
-        if (*index == 0) {
-            Py_BEGIN_CRITICAL_SECTION(self);
-            (void)ipv4b_conn_raise(self, operation, ENODEV);
-            Py_END_CRITICAL_SECTION();
-            return -1;
-        }
-        return 0;
+        return raise_unknown(self, operation, value);
     }
     if (!PyIndex_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "interface: an index, a name or None is required, not %.100s",
+        PyErr_Format(PyExc_TypeError,
+                     "interface: an index, a name, an address or None is required, not %.100s",
                      Py_TYPE(value)->tp_name);
         return -1;
     }
@@ -65,28 +150,41 @@ interface_parse(ipv4b_conn_object *self, const char *operation, PyObject *value,
     return 0;
 }
 
-/* The index of the interface that has this address, 0 if none has. */
-static unsigned int
-interface_of_addr(struct in_addr addr)
+/* Says more about the OSError that setsockopt has raised. Returns -1. */
+static int
+explain(ipv4b_conn_object *self, const char *operation, PyObject *interface, unsigned int index)
 {
-    struct ifaddrs *all, *one;
-    unsigned int index = 0;
+    PyObject *type, *error, *traceback, *result;
+    int number = 0;
+    char name[IF_NAMESIZE];
 
-    if (getifaddrs(&all) < 0) {
-        return 0;
+    if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+        return -1;
     }
-    for (one = all; one != NULL && index == 0; one = one->ifa_next) {
-        if (one->ifa_addr != NULL && one->ifa_addr->sa_family == AF_INET) {
-            struct sockaddr_in name;
-
-            memcpy(&name, one->ifa_addr, sizeof name);
-            if (name.sin_addr.s_addr == addr.s_addr) {
-                index = if_nametoindex(one->ifa_name);
-            }
-        }
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    result = PyObject_GetAttrString(error, "errno");
+    if (result != NULL) {
+        number = (int)PyLong_AsLong(result);
+        Py_DECREF(result);
     }
-    freeifaddrs(all);
-    return index;
+    if ((number == ENODEV || number == EADDRNOTAVAIL) && index != 0 &&
+        if_indextoname(index, name) == NULL) {
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+        return raise_unknown(self, operation, interface);
+    }
+    PyErr_Clear();
+    if (number == ENOBUFS) {
+        result = PyObject_CallMethod(error, "add_note", "s",
+                                     "A socket can join net.ipv4.igmp_max_memberships groups, "
+                                     "usually 20 (ip(7)).");
+        Py_XDECREF(result);
+        PyErr_Clear(); /* the error goes without the note */
+    }
+    PyErr_Restore(type, error, traceback);
+    return -1;
 }
 
 PyObject *
@@ -104,7 +202,7 @@ ipv4b_multicast_interface_get(PyObject *op, void *Py_UNUSED(closure))
         return NULL;
     }
     if (addr.s_addr != 0) {
-        index = interface_of_addr(addr);
+        (void)interfaces_of_addr(addr, &index);
     }
     if (index == 0) {
         Py_RETURN_NONE;
@@ -132,7 +230,7 @@ ipv4b_multicast_interface_set(PyObject *op, PyObject *value, void *Py_UNUSED(clo
         IPV4B_STORE_RELAXED(self->options.multicast_ifindex, index);
     }
     Py_END_CRITICAL_SECTION();
-    return r;
+    return r < 0 ? explain(self, "multicast_interface", value, index) : 0;
 }
 
 /* An address argument of a membership call in the form that the kernel wants. Returns 0, or -1 with
@@ -191,6 +289,7 @@ membership(PyObject *op, const char *operation, int option, bool with_source, Py
         r = ipv4b_setsockopt(self, operation, IPPROTO_IP, option, &plain, sizeof plain);
     }
     if (r < 0) {
+        (void)explain(self, operation, values[0], index);
         return NULL;
     }
     Py_RETURN_NONE;

@@ -15,6 +15,9 @@ const ipv4b_sockopt ipv4b_opt_multicast_ttl = {
 const ipv4b_sockopt ipv4b_opt_multicast_loopback = {
     "multicast_loopback", IPPROTO_IP, IP_MULTICAST_LOOP, 0, 1, true};
 
+const ipv4b_sockopt ipv4b_opt_multicast_all = {
+    "multicast_all", IPPROTO_IP, IPV4B_IP_MULTICAST_ALL, 0, 1, true};
+
 /* The descriptor for an option's system call, or -1 with an exception. */
 static int
 option_fileno(ipv4b_conn_object *self, const char *operation, int option)

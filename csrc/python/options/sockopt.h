@@ -23,6 +23,7 @@ extern const ipv4b_sockopt ipv4b_opt_mtu_discover;
 extern const ipv4b_sockopt ipv4b_opt_mtu;
 extern const ipv4b_sockopt ipv4b_opt_multicast_ttl;
 extern const ipv4b_sockopt ipv4b_opt_multicast_loopback;
+extern const ipv4b_sockopt ipv4b_opt_multicast_all;
 
 /* A getter and a setter for attributes. */
 PyObject *ipv4b_sockopt_get(PyObject *self, void *option);

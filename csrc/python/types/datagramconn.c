@@ -154,9 +154,14 @@ static PyGetSetDef dgram_getset[] = {
      "Whether multicast datagrams sent come back to this host's members (IP_MULTICAST_LOOP, "
      "ip(7)).",
      (void *)&ipv4b_opt_multicast_loopback},
+    {"multicast_all", ipv4b_sockopt_get, ipv4b_sockopt_set,
+     "Whether a socket bound to 0.0.0.0 receives datagrams of groups that other sockets of the "
+     "host\n"
+     "have joined, true at first (IP_MULTICAST_ALL, ip(7); Linux).",
+     (void *)&ipv4b_opt_multicast_all},
     {"multicast_interface", ipv4b_multicast_interface_get, ipv4b_multicast_interface_set,
      "Index of the interface that multicast leaves by, or None for the system's choice\n"
-     "(IP_MULTICAST_IF, ip(7)). Set it from an index, a name or None.",
+     "(IP_MULTICAST_IF, ip(7)). Set it from an index, a name, an address of the interface or None.",
      NULL},
     {"icmp_filter", ipv4b_icmp_filter_get, ipv4b_icmp_filter_set,
      "The ICMPFilter of a raw ICMP socket (ICMP_FILTER, raw(7)); a copy, to be set again when\n"
