@@ -41,8 +41,9 @@ typedef struct {
 enum {
     IPV4B_USE_UNCHECKED = 1, /* oob can change, or does not parse: each write looks at it */
     IPV4B_USE_READONLY = 2,  /* one of the buffers is, or the control buffer */
-    IPV4B_USE_READ = 4,      /* a call reads into the message */
-    IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
+    IPV4B_USE_RECEIVED = 4,  /* the buffers have what a read has put there, and n tells how much */
+    IPV4B_USE_READ = 8,      /* a call reads into the message */
+    IPV4B_USE_WRITE = 16,    /* times the number of calls that write it */
 };
 
 static inline bool

@@ -49,7 +49,8 @@ exchange_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers **
     m->header.msg_iovlen = m->data == NULL ? 0 : (size_t)m->data->count;
     m->header.msg_control = m->oob == NULL ? NULL : m->oob->iov[0].iov_base;
     m->header.msg_controllen = m->oob == NULL ? 0 : m->oob->iov[0].iov_len;
-    m->use = m->oob == NULL || oob_cannot_change(m) ? 0 : IPV4B_USE_UNCHECKED;
+    m->use = (held == &m->oob ? m->use & IPV4B_USE_RECEIVED : 0) |
+             (m->oob == NULL || oob_cannot_change(m) ? 0U : IPV4B_USE_UNCHECKED);
     if ((m->data != NULL && m->data->readonly) || (m->oob != NULL && m->oob->readonly)) {
         m->use |= IPV4B_USE_READONLY;
     }
