@@ -16,6 +16,14 @@
 #include "python/io/loop.h"
 #include "python/io/waiting.h"
 
+/* Makes the plan of a turn; `refusals` is NULL for none. */
+static __attribute__((noinline)) void
+batch_plan(ipv4b_batch *b, int flags, const ipv4b_refusals *refusals)
+{
+    ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, flags, refusals);
+    b->begun = true;
+}
+
 static int
 attempt_write(int fd, ipv4b_io *io)
 {
@@ -23,8 +31,7 @@ attempt_write(int fd, ipv4b_io *io)
     size_t done;
 
     if (!b->begun) {
-        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags, NULL);
-        b->begun = true;
+        batch_plan(b, io->flags, NULL);
     }
     done = ipv4b_send(fd, b->scratch.slots, b->pinned, io->flags, &b->sender);
     return done == 0 ? -b->sender.error : (int)done;
@@ -77,10 +84,8 @@ ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
     int done;
 
     if (b->sender.gso && !b->begun && b->conn->sending.refusals != NULL) {
-        /* Here, since the table is the connection's. */
-        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags,
-                        b->conn->sending.refusals);
-        b->begun = true;
+        batch_plan(b, io->flags,
+                   b->conn->sending.refusals); /* here: the table is the connection's */
     }
     b->sender.recv_errors = b->conn->options.recv_errors;
     io->direction = direction;

@@ -5,9 +5,6 @@
 
 enum { TURN = IPV4B_SEND_MAX };
 
-/* Ints up to so many are there in every Python, and cost no memory. */
-enum { SMALL_INT_MAX = 256 };
-
 /* Makes the ints that a turn can have for a result: once it has moved messages nothing may fail, and
  * an int needs memory. Returns 0, or -1 with MemoryError. */
 static int
@@ -36,14 +33,12 @@ make_counts(ipv4b_state *state)
 }
 
 int
-ipv4b_count_prepare(ipv4b_state *state, size_t n, PyObject **all)
+ipv4b_count_prepare_large(ipv4b_state *state, size_t n, PyObject **all)
 {
-    *all = n > TURN ? PyLong_FromSize_t(n) : NULL;
-    if (n > TURN && *all == NULL) {
+    if (n > TURN && (*all = PyLong_FromSize_t(n)) == NULL) {
         return -1;
     }
-    if (n > SMALL_INT_MAX && __atomic_load_n(&state->counts, __ATOMIC_ACQUIRE) == NULL &&
-        make_counts(state) < 0) {
+    if (__atomic_load_n(&state->counts, __ATOMIC_ACQUIRE) == NULL && make_counts(state) < 0) {
         Py_CLEAR(*all);
         return -1;
     }
@@ -51,9 +46,8 @@ ipv4b_count_prepare(ipv4b_state *state, size_t n, PyObject **all)
 }
 
 PyObject *
-ipv4b_count_get(const ipv4b_state *state, size_t n)
+ipv4b_count_get_large(const ipv4b_state *state, size_t n)
 {
-    return n > SMALL_INT_MAX && n <= TURN
-               ? Py_NewRef(PyTuple_GET_ITEM(state->counts, (Py_ssize_t)n))
-               : PyLong_FromSize_t(n);
+    return n <= TURN ? Py_NewRef(PyTuple_GET_ITEM(state->counts, (Py_ssize_t)n))
+                     : PyLong_FromSize_t(n);
 }

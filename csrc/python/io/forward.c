@@ -6,7 +6,7 @@
 bool
 ipv4b_forward_fits(const ipv4b_forwarding *f, const ipv4b_message_object *m)
 {
-    return (m->use & (IPV4B_USE_READ | IPV4B_USE_RECEIVED)) == IPV4B_USE_RECEIVED &&
+    return !(m->use & IPV4B_USE_READ) && (m->flags & IPV4B_FLAG_RECEIVED) &&
            (f->skip || !(m->flags & MSG_TRUNC));
 }
 
@@ -16,7 +16,7 @@ ipv4b_forward_refuse(size_t index, const ipv4b_message_object *m)
     if (m->use & IPV4B_USE_READ) {
         PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
     }
-    else if (!(m->use & IPV4B_USE_RECEIVED)) {
+    else if (!(m->flags & IPV4B_FLAG_RECEIVED)) {
         PyErr_Format(PyExc_ValueError,
                      "msgs[%zu]: nothing was received into it, or it was written since", index);
     }

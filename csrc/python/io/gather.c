@@ -100,7 +100,7 @@ finish(ipv4b_batch *b, size_t count, const uint32_t *order, ipv4b_direction dire
             IPV4B_STORE_RELAXED(m->nn, (unsigned int)slots[i].msg_hdr.msg_controllen);
         }
         if (moved && direction == IPV4B_READ) {
-            IPV4B_STORE_RELAXED(m->flags, slots[i].msg_hdr.msg_flags);
+            IPV4B_STORE_RELAXED(m->flags, slots[i].msg_hdr.msg_flags | IPV4B_FLAG_RECEIVED);
             m->name = *(const struct sockaddr_in *)slots[i].msg_hdr.msg_name;
             m->header.msg_namelen = slots[i].msg_hdr.msg_namelen;
         }
@@ -113,14 +113,7 @@ finish(ipv4b_batch *b, size_t count, const uint32_t *order, ipv4b_direction dire
         if (outcome == IPV4B_CANCELED) {
             IPV4B_STORE_RELAXED(m->error, ECANCELED);
         }
-        if (direction == IPV4B_READ) {
-            m->use =
-                moved ? (m->use - IPV4B_USE_READ) | IPV4B_USE_RECEIVED : m->use - IPV4B_USE_READ;
-        }
-        else {
-            m->use = moved ? (m->use - IPV4B_USE_WRITE) & ~(uint64_t)IPV4B_USE_RECEIVED
-                           : m->use - IPV4B_USE_WRITE;
-        }
+        m->use -= direction == IPV4B_READ ? IPV4B_USE_READ : IPV4B_USE_WRITE;
         Py_END_CRITICAL_SECTION();
         Py_DECREF((PyObject *)m);
     }
@@ -158,7 +151,9 @@ ipv4b_gather_drop(ipv4b_batch *b, size_t count, ipv4b_outcome outcome)
 void
 ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome)
 {
-    ipv4b_gather_drop(b, b->pinned - b->start, outcome);
+    if (b->start < b->pinned) {
+        ipv4b_gather_drop(b, b->pinned - b->start, outcome);
+    }
     scratch_return(b);
 }
 
@@ -229,7 +224,7 @@ pin(ipv4b_message_object *m, ipv4b_direction direction)
     size_t where;
 
     if (direction == IPV4B_READ) {
-        if ((m->use & ~(uint64_t)(IPV4B_USE_UNCHECKED | IPV4B_USE_RECEIVED)) != 0) {
+        if ((m->use & ~(uint64_t)IPV4B_USE_UNCHECKED) != 0) {
             return false;
         }
         m->use |= IPV4B_USE_READ;
@@ -433,7 +428,7 @@ check_all(const ipv4b_batch *b, bool cancel)
 }
 
 /* Pins the messages from b->first on. */
-static inline int
+static inline __attribute__((always_inline)) int
 gather_turn(ipv4b_batch *b)
 {
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;

@@ -41,10 +41,13 @@ typedef struct {
 enum {
     IPV4B_USE_UNCHECKED = 1, /* oob can change, or does not parse: each write looks at it */
     IPV4B_USE_READONLY = 2,  /* one of the buffers is, or the control buffer */
-    IPV4B_USE_RECEIVED = 4,  /* the buffers have what a read has put there, and n tells how much */
-    IPV4B_USE_READ = 8,      /* a call reads into the message */
-    IPV4B_USE_WRITE = 16,    /* times the number of calls that write it */
+    IPV4B_USE_READ = 4,      /* a call reads into the message */
+    IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
 };
+
+/* A bit of `flags` that is none of the kernel's MSG_*: the buffers have what a read has put there, and n
+ * tells how much. It stands there since a write sets all flags to 0 anyway. */
+enum { IPV4B_FLAG_RECEIVED = 1 << 24 };
 
 static inline bool
 ipv4b_message_pinned(const ipv4b_message_object *m)
