@@ -268,6 +268,13 @@ class DatagramConn(Conn):
         flags: SupportsIndex = 0,
         errors: Literal["raise", "skip"] = "raise",
     ) -> int: ...
+    def forward(
+        self,
+        msgs: Sequence[Message],
+        addr: _Endpoint | None = None,
+        flags: SupportsIndex = 0,
+        errors: Literal["raise", "skip"] = "raise",
+    ) -> int: ...
     def read_errors(self, max: SupportsIndex = 64, wait: object = False) -> list[QueuedError]: ...
     def set_control_message(self, flags: SupportsIndex, on: object = True) -> None: ...
 

@@ -111,16 +111,13 @@ send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
     return taken;
 }
 
-size_t
-ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
+/* The same past errors of the network, which are in their queue. */
+static __attribute__((noinline)) size_t
+send_past_reports(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
     size_t start = s->done;
     int tries = 0;
 
-    s->error = s->refused = s->late = 0;
-    if (!s->recv_errors) {
-        return s->done < n ? send_once(fd, slots, n, flags, s) : 0;
-    }
     while (s->done < n) {
         size_t taken;
 
@@ -136,4 +133,14 @@ ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
         }
     }
     return s->done - start;
+}
+
+size_t
+ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
+{
+    s->error = s->refused = s->late = 0;
+    if (s->recv_errors) {
+        return send_past_reports(fd, slots, n, flags, s);
+    }
+    return s->done < n ? send_once(fd, slots, n, flags, s) : 0;
 }

@@ -347,6 +347,16 @@ for name, call, needs in [
         after="(None, None)" if needs == "gro" else "(DATA, DATA)",
         needs=needs,
     )
+for number in (1, 300):
+    case(
+        f"DatagramConn.forward: {number}",
+        "conn.forward(msgs, to.getsockname())",
+        f"{number}",
+        given=f"{FILL}\nfor _ in range({number}): {SEND}\n"
+        f"msgs = ipv4batch.new_messages({number}, 500)\nassert conn.read_batch(msgs) == {number}",
+        state="waiting(to)",
+        after="DATA",
+    )
 # Fewer than there could be: a count that is an int which nobody could make before.
 case(
     "DatagramConn.read_batch: some",

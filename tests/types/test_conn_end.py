@@ -124,6 +124,16 @@ def test_fileno_may_close_the_connection(sock: socket.socket) -> None:
 MESSAGES = [Message(bytearray(9), addr=("127.0.0.1", 9))]
 GROUP, SOURCE = "232.1.2.3", "192.0.2.1"
 
+
+def received() -> list[Message]:
+    """What forward takes."""
+    with PacketConn(udp_socket()) as conn:
+        conn.write_to(b"x", conn.local_addr)
+        messages = new_messages(1, 9)
+        assert conn.read_batch(messages) == 1
+        return messages
+
+
 USES: dict[str, Callable[[Any], Any]] = {
     "local_addr": lambda conn: conn.local_addr,
     "remote_addr": lambda conn: conn.remote_addr,
@@ -135,6 +145,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "set_read_deadline": lambda conn: conn.set_read_deadline(1.0),
     "set_write_deadline": lambda conn: conn.set_write_deadline(1.0),
 }
+
 DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "gso=": lambda conn: setattr(conn, "gso", True),
     "gro=": lambda conn: setattr(conn, "gro", True),
@@ -156,6 +167,7 @@ DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "read_batch": lambda conn: conn.read_batch(MESSAGES),
     "write_batch": lambda conn: conn.write_batch(MESSAGES),
     "write_all": lambda conn: conn.write_all(MESSAGES),
+    "forward": lambda conn: conn.forward(received()),
     "write_all skip": lambda conn: conn.write_all(MESSAGES, errors="skip"),
     "read_errors": lambda conn: conn.read_errors(),
     "read_errors wait": lambda conn: conn.read_errors(wait=True),

@@ -11,10 +11,18 @@
 #include "core/path.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/count.h"
 #include "python/io/descriptor.h"
-#include "python/io/gather.h"
 #include "python/io/loop.h"
 #include "python/io/waiting.h"
+
+/* Makes the plan of a turn; `refusals` is NULL for none. */
+static __attribute__((noinline)) void
+batch_plan(ipv4b_batch *b, int flags, const ipv4b_refusals *refusals)
+{
+    ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, flags, refusals);
+    b->begun = true;
+}
 
 static int
 attempt_write(int fd, ipv4b_io *io)
@@ -23,8 +31,7 @@ attempt_write(int fd, ipv4b_io *io)
     size_t done;
 
     if (!b->begun) {
-        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags, NULL);
-        b->begun = true;
+        batch_plan(b, io->flags, NULL);
     }
     done = ipv4b_send(fd, b->scratch.slots, b->pinned, io->flags, &b->sender);
     return done == 0 ? -b->sender.error : (int)done;
@@ -56,9 +63,8 @@ ipv4b_batch_note_refusals(ipv4b_conn_object *conn, ipv4b_sender *sender, const i
     }
 }
 
-/* After a write: `error` belongs to the next message, where the kernel told. */
-static void
-note_write(ipv4b_batch *b, int error)
+void
+ipv4b_batch_note_write(ipv4b_batch *b, int error)
 {
     if (error != 0 && b->start < b->pinned) {
         ipv4b_message_object *m = b->scratch.owners[ipv4b_gather_at(b)];
@@ -71,19 +77,15 @@ note_write(ipv4b_batch *b, int error)
     }
 }
 
-/* Goes once through the I/O loop with what is left of the turn. Returns how many messages were moved,
- * or -1 with an exception. */
-static Py_ssize_t
-move(ipv4b_batch *b, ipv4b_io *io)
+Py_ssize_t
+ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
 {
     const ipv4b_direction direction = b->direction;
     int done;
 
     if (b->sender.gso && !b->begun && b->conn->sending.refusals != NULL) {
-        /* Here, since the table is the connection's. */
-        ipv4b_send_plan(&b->sender, b->scratch.slots, b->pinned, io->flags,
-                        b->conn->sending.refusals);
-        b->begun = true;
+        batch_plan(b, io->flags,
+                   b->conn->sending.refusals); /* here: the table is the connection's */
     }
     b->sender.recv_errors = b->conn->options.recv_errors;
     io->direction = direction;
@@ -100,7 +102,7 @@ move(ipv4b_batch *b, ipv4b_io *io)
         ipv4b_gather_settle(b, (size_t)done);
     }
     if (direction == IPV4B_WRITE) {
-        note_write(b, done < 0 ? io->error : b->sender.error);
+        ipv4b_batch_note_write(b, done < 0 ? io->error : b->sender.error);
     }
     else if (io->late != 0) {
         b->conn->batches.pending_error[IPV4B_READ] = io->late;
@@ -108,18 +110,16 @@ move(ipv4b_batch *b, ipv4b_io *io)
     return done;
 }
 
-/* Whether there is time left for a call that waits. */
-static bool
-is_before(const ipv4b_batch *b, int64_t limit)
+bool
+ipv4b_batch_is_before(const ipv4b_batch *b, int64_t limit)
 {
     int64_t now = ipv4b_now();
 
     return now < limit && now < b->conn->waiting.deadline[b->direction];
 }
 
-/* Whether a call has messages for another turn. */
-static bool
-has_more(const ipv4b_batch *b)
+bool
+ipv4b_batch_has_more(const ipv4b_batch *b)
 {
     return b->first + b->pinned < b->n;
 }
@@ -131,20 +131,20 @@ static int
 run_later(ipv4b_batch *b, ipv4b_io *io)
 {
     io->flags |= MSG_DONTWAIT;
-    while (b->start == b->pinned && has_more(b)) {
+    while (b->start == b->pinned && ipv4b_batch_has_more(b)) {
         Py_ssize_t done;
 
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
-        if (!b->conn->life.open || !is_before(b, IPV4B_FOREVER)) {
+        if (!b->conn->life.open || !ipv4b_batch_is_before(b, IPV4B_FOREVER)) {
             break;
         }
         if (ipv4b_gather_next(b) < 0) {
             PyErr_Clear();
             break;
         }
-        done = move(b, io);
+        done = ipv4b_batch_move(b, io);
         if (done < 0 && io->foreign) {
             return -1;
         }
@@ -166,30 +166,11 @@ run_once(ipv4b_batch *b, ipv4b_io *io)
     if (b->pinned == 0) {
         return 0;
     }
-    return move(b, io) < 0 ? -1 : run_later(b, io);
+    return ipv4b_batch_move(b, io) < 0 ? -1 : run_later(b, io);
 }
 
-/* Whether an error ends the whole of write_all: what is wrong with the connection or the call, not
- * with one message. */
-static bool
-ends_all(int error)
-{
-    switch (error) {
-    case 0: /* no OSError */
-    case EAGAIN:
-    case EBADF:
-    case ENOMEM:
-    case ENOTSOCK:
-    case ETIMEDOUT:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Puts `index` and `written` on the exception that is set, which is ours. Returns -1. */
-static int
-annotate(size_t index, size_t written)
+int
+ipv4b_batch_annotate(size_t index, size_t written)
 {
     PyObject *type, *value, *traceback, *at, *count;
 
@@ -212,151 +193,6 @@ annotate(size_t index, size_t written)
     return -1;
 }
 
-/* The same for the next message of the turn. */
-static int
-annotate_next(const ipv4b_batch *b)
-{
-    return annotate(b->first + ipv4b_gather_at(b), b->moved);
-}
-
-/* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until
- * something goes out again. */
-enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
-
-/* What is left of a turn of write_all. Returns 0, or -1 with an exception. */
-static int
-run_turn(ipv4b_batch *b, ipv4b_io *io, bool skip, int *tries)
-{
-    while (b->start < b->pinned) {
-        if (move(b, io) >= 0) {
-            *tries = 0;
-        }
-        else if (io->error == ENOBUFS && !io->wait_failed && *tries < NOBUFS_TRIES &&
-                 is_before(b, io->limit)) {
-            PyErr_Clear();
-            if (ipv4b_conn_pause(b->conn, io, (int64_t)NOBUFS_FIRST_NS << (*tries)++) < 0) {
-                return io->foreign ? -1 : annotate_next(b);
-            }
-        }
-        else if (io->foreign) {
-            return -1; /* it passes as it is */
-        }
-        else if (!skip || io->wait_failed || ends_all(io->error)) {
-            return annotate_next(b);
-        }
-        else {
-            PyErr_Clear();
-            ipv4b_gather_drop(b, 1, IPV4B_LEFT);
-            ipv4b_send_skip(&b->sender);
-            if (PyErr_CheckSignals() < 0) {
-                return -1;
-            }
-        }
-    }
-    return 0;
-}
-
-/* The whole of write_all. Returns 0, or -1 with an exception. */
-static int
-run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
-{
-    int tries = 0;
-
-    if (b->conn->waiting.timeout == 0) {
-        io->flags |= MSG_DONTWAIT;
-    }
-    if (!(io->flags & MSG_DONTWAIT)) {
-        io->limit = b->conn->waiting.timeout == IPV4B_FOREVER
-                        ? IPV4B_FOREVER
-                        : ipv4b_now() + b->conn->waiting.timeout;
-    }
-    for (;;) {
-        if (run_turn(b, io, skip, &tries) < 0 || (has_more(b) && PyErr_CheckSignals() < 0)) {
-            return -1;
-        }
-        if (!has_more(b)) {
-            return 0;
-        }
-        if (ipv4b_gather_next(b) < 0) {
-            return annotate(b->first + b->pinned, b->moved);
-        }
-        if (b->conn->life.open && !is_before(b, io->limit < 0 ? IPV4B_FOREVER : io->limit)) {
-            (void)ipv4b_conn_raise_timeout(b->conn, IPV4B_WRITE);
-            note_write(b, ETIMEDOUT);
-            return annotate_next(b);
-        }
-    }
-}
-
-/* Ints up to so many are there in every Python, and cost no memory. */
-enum { SMALL_INT_MAX = 256 };
-
-/* Makes the ints that a turn can have for a result: once it has moved messages nothing may fail, and
- * an int needs memory. Returns 0, or -1 with MemoryError. */
-static int
-make_counts(ipv4b_state *state)
-{
-    PyObject *counts = PyTuple_New(IPV4B_TURN + 1), *none = NULL;
-
-    for (Py_ssize_t i = 0; counts != NULL && i <= IPV4B_TURN; i++) {
-        PyObject *count = PyLong_FromSsize_t(i);
-
-        if (count == NULL) {
-            Py_CLEAR(counts);
-            break;
-        }
-        PyTuple_SET_ITEM(counts, i, count);
-    }
-    if (counts == NULL) {
-        return -1;
-    }
-    /* Another thread may have been faster. */
-    if (!__atomic_compare_exchange_n(&state->counts, &none, counts, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_ACQUIRE)) {
-        Py_DECREF(counts);
-    }
-    return 0;
-}
-
-/* Makes sure, before a call on n messages, that there will be an int for its result. *all is one for
- * n itself, or NULL where that is not needed. Of what several turns move in part nobody can make
- * one: last_read and last_written tell it without. Returns 0, or -1 with MemoryError. */
-static int
-prepare_count(ipv4b_state *state, size_t n, PyObject **all)
-{
-    *all = n > IPV4B_TURN ? PyLong_FromSize_t(n) : NULL;
-    if (n > IPV4B_TURN && *all == NULL) {
-        return -1;
-    }
-    if (n > SMALL_INT_MAX && __atomic_load_n(&state->counts, __ATOMIC_ACQUIRE) == NULL &&
-        make_counts(state) < 0) {
-        Py_CLEAR(*all);
-        return -1;
-    }
-    return 0;
-}
-
-/* The result of a call that has moved n messages. */
-static PyObject *
-get_count(const ipv4b_state *state, size_t n)
-{
-    return n > SMALL_INT_MAX && n <= IPV4B_TURN
-               ? Py_NewRef(PyTuple_GET_ITEM(state->counts, (Py_ssize_t)n))
-               : PyLong_FromSize_t(n);
-}
-
-typedef enum { ONCE, ALL_RAISE, ALL_SKIP } batch_mode;
-
-/* Makes the call with its messages gathered. Returns 0, or -1 with an exception. */
-static int
-batch_run(ipv4b_batch *b, ipv4b_io *io, batch_mode mode)
-{
-    if (b->pinned > 0 && ipv4b_conn_raise_pending(b->conn, b->direction) < 0) {
-        return mode == ONCE ? -1 : annotate(0, 0);
-    }
-    return mode == ONCE ? run_once(b, io) : run_all(b, io, mode == ALL_SKIP);
-}
-
 /* Lets go what is left of a call that failed. */
 static void
 batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
@@ -376,15 +212,30 @@ batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
     Py_DECREF((PyObject *)failed);
 }
 
+/* Makes the call with its messages gathered. Returns 0, or -1 with an exception. */
+static int
+batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
+{
+    if (b->pinned > 0 && ipv4b_conn_raise_pending(b->conn, b->direction) < 0) {
+        return kind->whole ? ipv4b_batch_annotate(0, 0) : -1;
+    }
+    return kind->run(b, io);
+}
+
 /* Arguments are sorted out; this is a call from its first step to its last, with the connection
  * locked. */
 static PyObject *
-batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
-             PyObject *flags)
+batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
+             PyObject *msgs, PyObject *flags)
 {
-    ipv4b_batch b = {.conn = (ipv4b_conn_object *)self, .direction = direction};
+    const ipv4b_direction direction = kind->direction;
+    ipv4b_batch b = {
+        .conn = (ipv4b_conn_object *)self,
+        .direction = direction,
+        .forward = forward,
+        .sender = {.reorder = kind->whole},
+    };
     ipv4b_io io = {.limit = -1};
-    ipv4b_outcome rest = mode == ONCE ? IPV4B_LEFT : IPV4B_CANCELED;
     long long number = 0;
     PyObject *list, *all;
     int r;
@@ -396,8 +247,8 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
-        if (mode != ONCE) {
-            (void)annotate(0, 0);
+        if (kind->whole) {
+            (void)ipv4b_batch_annotate(0, 0);
         }
         return NULL;
     }
@@ -405,21 +256,17 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
     if (list == NULL) {
         return NULL;
     }
-    if (prepare_count(b.conn->state, (size_t)PySequence_Fast_GET_SIZE(list), &all) < 0) {
+    if (ipv4b_count_prepare(b.conn->state, (size_t)PySequence_Fast_GET_SIZE(list), &all) < 0) {
         Py_DECREF(list);
         return NULL;
     }
     b.sender.gso = direction == IPV4B_WRITE && b.conn->sending.gso;
-    b.sender.reorder = mode != ONCE;
-    r = ipv4b_gather_begin(&b, list, mode != ONCE);
+    r = ipv4b_gather_begin(&b, list, kind->whole);
     if (r < 0) {
-        rest = IPV4B_LEFT;
+        ipv4b_gather_end(&b, IPV4B_LEFT);
     }
-    else {
-        r = batch_run(&b, &io, mode);
-    }
-    if (r < 0) {
-        batch_end_failed(&b, rest);
+    else if ((r = batch_run(&b, &io, kind)) < 0) {
+        batch_end_failed(&b, kind->whole ? IPV4B_CANCELED : IPV4B_LEFT);
     }
     else {
         ipv4b_gather_end(&b, IPV4B_LEFT);
@@ -430,17 +277,17 @@ batch_locked(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObjec
         return all;
     }
     Py_XDECREF(all);
-    return r < 0 ? NULL : get_count(b.conn->state, b.moved);
+    return r < 0 ? NULL : ipv4b_count_get(b.conn->state, b.moved);
 }
 
-static PyObject *
-batch_call(PyObject *self, ipv4b_direction direction, batch_mode mode, PyObject *msgs,
-           PyObject *flags)
+PyObject *
+ipv4b_batch_call(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
+                 PyObject *msgs, PyObject *flags)
 {
     PyObject *result;
 
     Py_BEGIN_CRITICAL_SECTION(self);
-    result = batch_locked(self, direction, mode, msgs, flags);
+    result = batch_locked(self, kind, forward, msgs, flags);
     Py_END_CRITICAL_SECTION();
     return result;
 }
@@ -461,12 +308,13 @@ ipv4b_read_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
 {
     static const char *const names[] = {"msgs", "flags", NULL};
     static const ipv4b_signature signature = {"read_batch", names, 1};
+    static const ipv4b_batch_kind kind = {IPV4B_READ, false, run_once};
     PyObject *values[2] = {NULL};
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return batch_call(self, IPV4B_READ, ONCE, values[0], values[1]);
+    return ipv4b_batch_call(self, &kind, NULL, values[0], values[1]);
 }
 
 const char ipv4b_write_batch_doc[] =
@@ -487,50 +335,11 @@ ipv4b_write_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
 {
     static const char *const names[] = {"msgs", "flags", NULL};
     static const ipv4b_signature signature = {"write_batch", names, 1};
+    static const ipv4b_batch_kind kind = {IPV4B_WRITE, false, run_once};
     PyObject *values[2] = {NULL};
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return batch_call(self, IPV4B_WRITE, ONCE, values[0], values[1]);
-}
-
-const char ipv4b_write_all_doc[] =
-    "write_all($self, /, msgs, flags=0, errors='raise')\n--\n\n"
-    "Send every Message of `msgs`, in as many system calls as it takes; return how many went.\n\n"
-    "Waits for room, for all of them together, within timeout and deadline. Each message's errno\n"
-    "says what became of it: 0 if it went, ECANCELED if it was not tried. errors='raise' stops at\n"
-    "the first that fails; errors='skip' goes on past it. EINTR and EAGAIN are handled, and\n"
-    "ENOBUFS is waited for, 0.13 seconds at most until something goes out again. With gso\n"
-    "messages of different destinations or control data may go in another order than the list's.\n"
-    "A list of more than 1024 goes in turns; signals, close() and the deadline are seen "
-    "between.\n\n"
-    "Raises OSError with two more attributes: index, of the message that failed, and written, how\n"
-    "many had gone. With 'skip' that is for the connection's own troubles only: TimeoutError,\n"
-    "BlockingIOError, EBADF when closed. A signal handler's exception passes as it is; see\n"
-    "last_written. TypeError, ValueError and RuntimeError are as in write_batch, with nothing\n"
-    "sent.";
-
-PyObject *
-ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const char *const names[] = {"msgs", "flags", "errors", NULL};
-    static const ipv4b_signature signature = {"write_all", names, 1};
-    PyObject *values[3] = {NULL};
-    batch_mode mode = ALL_RAISE;
-
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
-        return NULL;
-    }
-    if (values[2] != NULL) {
-        if (!PyUnicode_Check(values[2]) ||
-            (PyUnicode_CompareWithASCIIString(values[2], "raise") != 0 &&
-             PyUnicode_CompareWithASCIIString(values[2], "skip") != 0)) {
-            PyErr_Format(PyExc_ValueError, "errors: 'raise' or 'skip' is required, not %R",
-                         values[2]);
-            return NULL;
-        }
-        mode = PyUnicode_CompareWithASCIIString(values[2], "skip") == 0 ? ALL_SKIP : ALL_RAISE;
-    }
-    return batch_call(self, IPV4B_WRITE, mode, values[0], values[1]);
+    return ipv4b_batch_call(self, &kind, NULL, values[0], values[1]);
 }

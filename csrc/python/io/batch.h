@@ -6,20 +6,45 @@
 #ifndef IPV4B_BATCH_H
 #define IPV4B_BATCH_H
 
-#include "python/io/conn.h"
+#include "python/io/gather.h"
+#include "python/io/loop.h"
 
-#include "core/send.h"
-
-/* The methods read_batch, write_batch and write_all of a connection. */
+/* The methods read_batch and write_batch of a connection. */
 PyObject *ipv4b_read_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames);
 PyObject *ipv4b_write_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
-PyObject *ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                          PyObject *kwnames);
 extern const char ipv4b_read_batch_doc[];
 extern const char ipv4b_write_batch_doc[];
-extern const char ipv4b_write_all_doc[];
+
+/* What a call does with its messages. */
+typedef struct {
+    ipv4b_direction direction;
+    bool whole; /* a write that tells of every message: what it does not try has ECANCELED */
+    /* Moves them, from the first turn on, which is gathered. Returns 0, or -1 with an exception. */
+    int (*run)(ipv4b_batch *b, ipv4b_io *io);
+} ipv4b_batch_kind;
+
+/* A call from its first step to its last. `forward` is NULL for any but forward, `flags` for none. Returns
+ * how many messages were moved, or NULL with an exception. */
+PyObject *ipv4b_batch_call(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
+                           PyObject *msgs, PyObject *flags);
+
+/* For `run`. Goes once through the I/O loop with what is left of the turn. Returns how many messages were
+ * moved, or -1 with an exception. */
+Py_ssize_t ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io);
+
+/* After a write: `error` belongs to the next message, where the kernel told. */
+void ipv4b_batch_note_write(ipv4b_batch *b, int error);
+
+/* Whether there is time left, until `limit` and the connection's deadline. */
+bool ipv4b_batch_is_before(const ipv4b_batch *b, int64_t limit);
+
+/* Whether a call has messages for another turn. */
+bool ipv4b_batch_has_more(const ipv4b_batch *b);
+
+/* Puts `index` and `written` on the exception that is set, which is ours. Returns -1. */
+int ipv4b_batch_annotate(size_t index, size_t written);
 
 /* Remembers the paths that have refused their runs in the last attempt, and forgets s->refused. Without
  * memory for it they are tried again in the next turn. For callers that hold the connection's lock. */

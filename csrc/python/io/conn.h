@@ -13,6 +13,7 @@
 
 #include "core/ancillary.h"
 #include "core/errqueue.h"
+#include "core/forward.h"
 #include "core/gro.h"
 #include "core/gso.h"
 #include "core/mmsg.h"
@@ -79,9 +80,10 @@ typedef struct {
 
 /* What one batch leaves for the next one of its direction. */
 typedef struct {
-    ipv4b_scratch scratch[2]; /* the arrays of the last read and write */
-    size_t last_count[2];     /* how many messages the last read and write moved */
-    int pending_error[2];     /* an errno that came after a batch, for the next one; or 0 */
+    ipv4b_scratch scratch[2];       /* the arrays of the last read and write */
+    ipv4b_forward_scratch *forward; /* the memory of the last forward, or NULL */
+    size_t last_count[2];           /* how many messages the last read and write moved */
+    int pending_error[2];           /* an errno that came after a batch, for the next one; or 0 */
 } ipv4b_conn_batches;
 
 typedef struct {

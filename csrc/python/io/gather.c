@@ -23,11 +23,31 @@ scratch_take(ipv4b_batch *b, size_t n)
         b->sender.plan = conn->sending.plan;
         conn->sending.plan = NULL;
     }
-    if (ipv4b_scratch_reserve(&b->scratch, n) < 0) {
+    if (b->forward != NULL) {
+        b->forward->scratch = conn->batches.forward;
+        conn->batches.forward = NULL;
+        if (b->forward->scratch == NULL) {
+            b->forward->scratch = ipv4b_forward_scratch_new();
+        }
+    }
+    if (ipv4b_scratch_reserve(&b->scratch, n) < 0 ||
+        (b->forward != NULL &&
+         (b->forward->scratch == NULL || ipv4b_forward_reserve(b->forward->scratch, n) < 0))) {
         PyErr_NoMemory();
         return -1;
     }
     return 0;
+}
+
+static void
+forward_return(ipv4b_conn_object *conn, ipv4b_forward_scratch *scratch)
+{
+    if (scratch != NULL && conn->batches.forward == NULL && scratch->iov_capacity <= KEPT_IOVECS) {
+        conn->batches.forward = scratch;
+    }
+    else {
+        ipv4b_forward_scratch_free(scratch);
+    }
 }
 
 /* Leaves the memory for the next call, unless another call has left its own meanwhile. */
@@ -41,6 +61,9 @@ scratch_return(ipv4b_batch *b)
     }
     else {
         ipv4b_scratch_free(&b->scratch);
+    }
+    if (b->forward != NULL) {
+        forward_return(conn, b->forward->scratch);
     }
     if (b->sender.plan == NULL) {
         return;
@@ -77,12 +100,14 @@ finish(ipv4b_batch *b, size_t count, const uint32_t *order, ipv4b_direction dire
             IPV4B_STORE_RELAXED(m->nn, (unsigned int)slots[i].msg_hdr.msg_controllen);
         }
         if (moved && direction == IPV4B_READ) {
-            IPV4B_STORE_RELAXED(m->flags, slots[i].msg_hdr.msg_flags);
+            IPV4B_STORE_RELAXED(m->flags, slots[i].msg_hdr.msg_flags | IPV4B_FLAG_RECEIVED);
             m->name = *(const struct sockaddr_in *)slots[i].msg_hdr.msg_name;
             m->header.msg_namelen = slots[i].msg_hdr.msg_namelen;
         }
         if (moved && direction == IPV4B_WRITE) {
             IPV4B_STORE_RELAXED(m->flags, 0);
+        }
+        if (direction == IPV4B_WRITE && (moved || outcome == IPV4B_FORWARDED)) {
             IPV4B_STORE_RELAXED(m->error, 0);
         }
         if (outcome == IPV4B_CANCELED) {
@@ -103,6 +128,11 @@ ipv4b_gather_settle(ipv4b_batch *b, size_t done)
     if (b->direction == IPV4B_READ) {
         finish(b, done, NULL, IPV4B_READ, IPV4B_MOVED);
     }
+    else if (b->forward != NULL) {
+        /* It stays what was received, and can be forwarded again. */
+        finish(b, done, b->sender.planned ? b->sender.plan->order : NULL, IPV4B_WRITE,
+               IPV4B_FORWARDED);
+    }
     else if (b->sender.planned && b->sender.plan->shuffled) {
         finish(b, done, b->sender.plan->order, IPV4B_WRITE, IPV4B_MOVED);
     }
@@ -121,7 +151,9 @@ ipv4b_gather_drop(ipv4b_batch *b, size_t count, ipv4b_outcome outcome)
 void
 ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome)
 {
-    ipv4b_gather_drop(b, b->pinned - b->start, outcome);
+    if (b->start < b->pinned) {
+        ipv4b_gather_drop(b, b->pinned - b->start, outcome);
+    }
     scratch_return(b);
 }
 
@@ -175,7 +207,12 @@ refuse(const ipv4b_batch *b, size_t index)
         }
     }
     Py_BEGIN_CRITICAL_SECTION(item);
-    refuse_message(b->direction, index, (ipv4b_message_object *)item);
+    if (b->forward != NULL) {
+        ipv4b_forward_refuse(index, (ipv4b_message_object *)item);
+    }
+    else {
+        refuse_message(b->direction, index, (ipv4b_message_object *)item);
+    }
     Py_END_CRITICAL_SECTION();
     return -1;
 }
@@ -274,15 +311,18 @@ ipv4b_gather_list(PyObject *msgs)
 
 /* Whether a write could pin a message. */
 static bool
-can_write(ipv4b_message_object *m)
+can_write(const ipv4b_batch *b, ipv4b_message_object *m)
 {
     size_t where;
     bool can;
 
     Py_BEGIN_CRITICAL_SECTION(m);
-    can = !(m->use & IPV4B_USE_READ) &&
-          (!(m->use & IPV4B_USE_UNCHECKED) ||
-           ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where) >= 0);
+    can = b->forward != NULL
+              ? ipv4b_forward_fits(b->forward, m)
+              : !(m->use & IPV4B_USE_READ) &&
+                    (!(m->use & IPV4B_USE_UNCHECKED) ||
+                     ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen,
+                                      &where) >= 0);
     Py_END_CRITICAL_SECTION();
     return can;
 }
@@ -317,7 +357,7 @@ check_write(const ipv4b_batch *b)
             return -1;
         }
         item = PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
-        if (!PyObject_TypeCheck(item, type) || !can_write((ipv4b_message_object *)item)) {
+        if (!PyObject_TypeCheck(item, type) || !can_write(b, (ipv4b_message_object *)item)) {
             return refuse(b, i);
         }
     }
@@ -388,7 +428,7 @@ check_all(const ipv4b_batch *b, bool cancel)
 }
 
 /* Pins the messages from b->first on. */
-static inline int
+static inline __attribute__((always_inline)) int
 gather_turn(ipv4b_batch *b)
 {
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
@@ -399,8 +439,19 @@ gather_turn(ipv4b_batch *b)
     b->begun = !b->sender.gso;
     b->told = b->sender.planned = false;
     b->sender.done = 0;
-    b->pinned = b->direction == IPV4B_READ ? fill(&b->scratch, items, n, type, IPV4B_READ)
-                                           : fill(&b->scratch, items, n, type, IPV4B_WRITE);
+    if (b->direction == IPV4B_READ) {
+        b->pinned = fill(&b->scratch, items, n, type, IPV4B_READ);
+    }
+    else if (b->forward == NULL) {
+        b->pinned = fill(&b->scratch, items, n, type, IPV4B_WRITE);
+    }
+    else {
+        b->pinned = ipv4b_forward_fill(b->forward, &b->scratch, items, n, type);
+        if (b->pinned == n && ipv4b_forward_trim(b->forward->scratch, b->scratch.slots, n) < 0) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
     return b->pinned < n ? refuse(b, b->first + b->pinned) : 0;
 }
 

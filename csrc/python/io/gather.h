@@ -7,6 +7,7 @@
 
 #include "core/send.h"
 #include "python/io/conn.h"
+#include "python/io/forward.h"
 #include "python/message/message.h"
 
 /* Messages of a turn. One sendmmsg takes no more, which is enough to share its cost; and a turn is
@@ -14,7 +15,7 @@
 enum { IPV4B_TURN = IPV4B_SEND_MAX };
 
 /* What becomes of messages that a call lets go. */
-typedef enum { IPV4B_MOVED, IPV4B_LEFT, IPV4B_CANCELED } ipv4b_outcome;
+typedef enum { IPV4B_MOVED, IPV4B_FORWARDED, IPV4B_LEFT, IPV4B_CANCELED } ipv4b_outcome;
 
 typedef struct {
     ipv4b_conn_object *conn;
@@ -29,6 +30,7 @@ typedef struct {
     size_t moved;  /* how many went or came in the call */
     bool begun;    /* a write's turn has its plan, or goes without */
     bool told;     /* the next message has the errno for which it did not go */
+    ipv4b_forwarding *forward; /* of forward, else NULL */
     ipv4b_sender sender;
 } ipv4b_batch;
 

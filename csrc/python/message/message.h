@@ -45,6 +45,10 @@ enum {
     IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
 };
 
+/* A bit of `flags` that is none of the kernel's MSG_*: the buffers have what a read has put there, and n
+ * tells how much. It stands there since a write sets all flags to 0 anyway. */
+enum { IPV4B_FLAG_RECEIVED = 1 << 24 };
+
 static inline bool
 ipv4b_message_pinned(const ipv4b_message_object *m)
 {

@@ -50,6 +50,9 @@ exchange_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers **
     m->header.msg_control = m->oob == NULL ? NULL : m->oob->iov[0].iov_base;
     m->header.msg_controllen = m->oob == NULL ? 0 : m->oob->iov[0].iov_len;
     m->use = m->oob == NULL || oob_cannot_change(m) ? 0 : IPV4B_USE_UNCHECKED;
+    if (held == &m->data) {
+        IPV4B_STORE_RELAXED(m->flags, m->flags & ~IPV4B_FLAG_RECEIVED);
+    }
     if ((m->data != NULL && m->data->readonly) || (m->oob != NULL && m->oob->readonly)) {
         m->use |= IPV4B_USE_READONLY;
     }
@@ -236,7 +239,9 @@ message_get_nn(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 message_get_flags(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags));
+    int flags = IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags);
+
+    return PyLong_FromLong(flags & ~IPV4B_FLAG_RECEIVED);
 }
 
 static PyObject *
@@ -339,10 +344,10 @@ message_repr(PyObject *self)
     Py_BEGIN_CRITICAL_SECTION(self);
     addr = peer_tuple(m);
     if (addr != NULL) {
-        repr =
-            PyUnicode_FromFormat("<%s buffers=%zu n=%u nn=%u flags=0x%x addr=%R%s>",
-                                 Py_TYPE(self)->tp_name, (size_t)m->header.msg_iovlen, m->n, m->nn,
-                                 m->flags, addr, ipv4b_message_pinned(m) ? " in use" : "");
+        repr = PyUnicode_FromFormat("<%s buffers=%zu n=%u nn=%u flags=0x%x addr=%R%s>",
+                                    Py_TYPE(self)->tp_name, (size_t)m->header.msg_iovlen, m->n,
+                                    m->nn, m->flags & ~IPV4B_FLAG_RECEIVED, addr,
+                                    ipv4b_message_pinned(m) ? " in use" : "");
         Py_DECREF(addr);
     }
     Py_END_CRITICAL_SECTION();

@@ -223,6 +223,7 @@ conn_dealloc(PyObject *op)
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_READ]);
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(self->sending.plan);
+    ipv4b_forward_scratch_free(self->batches.forward);
     free(self->sending.refusals);
     ipv4b_gro_free(self->receiving.queue);
     type->tp_free(op);

@@ -6,6 +6,7 @@
 #include "python/io/batch.h"
 #include "python/io/conn.h"
 #include "python/io/error_queue.h"
+#include "python/io/write_all.h"
 #include "python/options/filter.h"
 #include "python/options/icmp.h"
 #include "python/options/multicast.h"
@@ -177,6 +178,7 @@ static PyMethodDef dgram_methods[] = {
     KEYWORD_METHOD("read_batch", ipv4b_read_batch, ipv4b_read_batch_doc),
     KEYWORD_METHOD("write_batch", ipv4b_write_batch, ipv4b_write_batch_doc),
     KEYWORD_METHOD("write_all", ipv4b_write_all, ipv4b_write_all_doc),
+    KEYWORD_METHOD("forward", ipv4b_forward, ipv4b_forward_doc),
     KEYWORD_METHOD("read_errors", ipv4b_read_errors, ipv4b_read_errors_doc),
     KEYWORD_METHOD("set_control_message", dgram_set_control_message, set_control_message_doc),
     KEYWORD_METHOD("join_group", ipv4b_join_group, join_group_doc),
