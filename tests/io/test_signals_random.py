@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 from support.net import LIMIT, SLACK, Call, send, wait_for
-from support.signals import SignalError, handled, interrupt, main_waits, signal_main, when_main_waits
+from support.signals import (
+    SignalError,
+    handled,
+    interrupt,
+    main_waits,
+    signal_main,
+    when_main_waits,
+)
 
 from ipv4batch import Message, PacketConn, new_messages
 
@@ -220,16 +227,15 @@ def test_a_handler_that_forks(conn: PacketConn) -> None:
             children.append(os.fork())
 
     with handled(signal.SIGUSR1, handler):
-        call = Call(
-            lambda: (
-                wait_for(main_waits, "the main thread waits"),
-                time.sleep(0.05),
-                signal_main(),
-                wait_for(lambda: bool(children), "the handler has forked"),
-                time.sleep(0.05),
-                send(conn, b"one", b"two"),
-            )
-        )
+
+        def steps() -> None:
+            wait_for(main_waits, "the main thread waits")
+            time.sleep(0.05)  # until its signals are watched
+            signal_main()
+            wait_for(lambda: bool(children), "the handler has forked")
+            send(conn, b"one", b"two")
+
+        call = Call(steps)
         assert conn.read_batch([Message(bytearray(8))]) == 1
         if children == [0]:
             os._exit(signal.set_wakeup_fd(-1) != -1)
