@@ -103,12 +103,13 @@ is_useful(uint32_t found, short events)
  * What came after the caller's last look, but before the first of ours, is in the present state too;
  * therefore the wait is short, and the caller looks again. */
 static int
-wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
+wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline)
 {
     uint32_t wanted =
         (uint32_t)events; /* EPOLLIN is POLLIN and EPOLLOUT is POLLOUT (epoll_ctl(2)) */
     struct epoll_event on_socket = {.events = EPOLLET | EPOLLRDHUP | wanted, .data.fd = fd};
     struct epoll_event on_wake = {.events = EPOLLIN, .data.fd = -1};
+    struct epoll_event on_signal = {.events = EPOLLIN, .data.fd = -2};
     struct epoll_event got = {0};
     bool only_error = false;
     int64_t soon = ipv4b_now() + LOOK_AGAIN_NS;
@@ -116,7 +117,8 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
     int r = -1;
 
     if (epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &on_socket) == 0 &&
-        epoll_ctl(epoll, EPOLL_CTL_ADD, wake->read_fd, &on_wake) == 0) {
+        epoll_ctl(epoll, EPOLL_CTL_ADD, wake->read_fd, &on_wake) == 0 &&
+        (signals < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, signals, &on_signal) == 0)) {
         r = epoll_wait(epoll, &got, 1, 0);
         only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         if (r == 0 || only_error) {
@@ -125,7 +127,10 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
             only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         }
     }
-    r = r < 0 ? -errno : r == 0 || only_error ? IPV4B_WAIT_ERROR : IPV4B_WAIT_READY;
+    r = r < 0                         ? -errno
+        : r == 1 && got.data.fd == -2 ? -EINTR
+        : r == 0 || only_error        ? IPV4B_WAIT_ERROR
+                                      : IPV4B_WAIT_READY;
     if (epoll >= 0) {
         (void)close(epoll);
     }
@@ -137,33 +142,45 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
 
 /* poll cannot leave out errors, so the socket is looked at again after a while. */
 static int
-wait_change(int fd, short events, const ipv4b_wake *wake, int64_t deadline)
+wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline)
 {
-    struct pollfd on_wake = {.fd = wake->read_fd, .events = POLLIN};
+    struct pollfd fds[2] = {
+        {.fd = wake->read_fd, .events = POLLIN},
+        {.fd = signals, .events = POLLIN},
+    };
     int64_t soon = ipv4b_now() + LOOK_AGAIN_NS;
 
     (void)fd;
     (void)events;
-    return poll(&on_wake, 1, milliseconds_until(soon < deadline ? soon : deadline)) < 0
-               ? -errno
-               : IPV4B_WAIT_ERROR;
+    if (poll(fds, 2, milliseconds_until(soon < deadline ? soon : deadline)) < 0) {
+        return -errno;
+    }
+    return fds[1].revents != 0 ? -EINTR : IPV4B_WAIT_ERROR;
 }
 
 #endif
 
 int
-ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool fruitless)
+ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline,
+           bool fruitless)
 {
-    struct pollfd fds[2] = {
+    /* poll passes over a negative descriptor (poll(2)). */
+    struct pollfd fds[3] = {
         {.fd = fd, .events = (short)(events | IPV4B_POLLRDHUP)},
         {.fd = wake->read_fd, .events = POLLIN},
+        {.fd = signals, .events = POLLIN},
     };
+    int r;
 
     if (fruitless) {
-        return wait_change(fd, events, wake, deadline);
+        return wait_change(fd, events, wake, signals, deadline);
     }
-    if (poll(fds, 2, milliseconds_until(deadline)) < 0) {
-        return -errno;
+    r = poll(fds, signals < 0 ? 2 : 3, milliseconds_until(deadline));
+    if (r <= 0) {
+        return r < 0 ? -errno : IPV4B_WAIT_TIMEOUT;
+    }
+    if (fds[2].revents != 0) {
+        return -EINTR;
     }
     if (fds[0].revents & POLLNVAL) {
         return -EBADF;

@@ -10,7 +10,7 @@
 
 #define IPV4B_FOREVER INT64_MAX
 
-enum { IPV4B_WAIT_READY = 0, IPV4B_WAIT_ERROR = 1 };
+enum { IPV4B_WAIT_READY = 0, IPV4B_WAIT_ERROR = 1, IPV4B_WAIT_TIMEOUT = 2 };
 
 typedef struct {
     int read_fd;
@@ -26,14 +26,15 @@ void ipv4b_wake_close(ipv4b_wake *w);
 int64_t ipv4b_now(void);
 
 /* Waits until the socket has `events` (or an error or hang-up), the wake-up descriptor is readable,
- * or ipv4b_now() reaches `deadline`. Returns IPV4B_WAIT_READY in all these cases, but
+ * or ipv4b_now() reaches `deadline`. Returns IPV4B_WAIT_READY; IPV4B_WAIT_TIMEOUT at the deadline;
  * IPV4B_WAIT_ERROR if the socket announced an error and none of `events`; or -errno (-EINTR when a
- * signal came, -EBADF when the descriptor is not open).
+ * signal came or `signals`, a descriptor or -1, is readable; -EBADF when the socket is not open).
  *
  * A queue of errors that nobody reads (IP_RECVERR), and a socket that was shut down, announce
  * themselves for ever, and a caller who waits for something else would spin. Such a caller, having
  * tried in vain, says so with `fruitless`: the wait is for the next change then, for 50 ms at most,
  * and IPV4B_WAIT_ERROR says that it was in vain again. */
-int ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int64_t deadline, bool fruitless);
+int ipv4b_wait(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline,
+               bool fruitless);
 
 #endif

@@ -1,4 +1,5 @@
 /* test_wait.c - what ends a wait: the socket, a wake-up, the deadline or a signal. */
+#include "signal_pipe.h"
 #include "wait.h"
 
 #include "loopback.h"
@@ -54,11 +55,11 @@ test_deadline(void)
     for (size_t i = 0; i < COUNT_OF(ahead); i++) {
         int64_t start = ipv4b_now(), end = start + ahead[i];
 
-        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, end, false), IPV4B_WAIT_READY);
+        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, end, false), IPV4B_WAIT_TIMEOUT);
         CHECK(ipv4b_now() >= end);
         CHECK(ipv4b_now() - start < INT64_C(5000) * NS_PER_MS);
         /* poll passes over a descriptor of -1: a pause. */
-        CHECK_INT(ipv4b_wait(-1, 0, &wake, end, false), IPV4B_WAIT_READY);
+        CHECK_INT(ipv4b_wait(-1, 0, &wake, -1, end, false), IPV4B_WAIT_TIMEOUT);
         CHECK(ipv4b_now() >= end);
     }
     ipv4b_wake_close(&wake);
@@ -72,19 +73,19 @@ test_socket(void)
     struct sockaddr_in name;
     int fd = loopback_socket(&name), refused = refused_socket();
 
-    CHECK_INT(ipv4b_wait(fd, POLLOUT, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
+    CHECK_INT(ipv4b_wait(fd, POLLOUT, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
     require(sendto(fd, "", 0, 0, (struct sockaddr *)&name, sizeof name) == 0, "sendto");
-    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
-    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, IPV4B_FOREVER - 1, true),
+    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
+    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, IPV4B_FOREVER - 1, true),
               IPV4B_HAVE_EPOLL ? IPV4B_WAIT_READY : IPV4B_WAIT_ERROR);
     /* An error alone, with what was waited for, and where that is nothing else. */
-    CHECK_INT(ipv4b_wait(refused, POLLIN, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_ERROR);
-    CHECK_INT(ipv4b_wait(refused, POLLOUT, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
-    CHECK_INT(ipv4b_wait(refused, 0, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_ERROR);
+    CHECK_INT(ipv4b_wait(refused, POLLIN, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_ERROR);
+    CHECK_INT(ipv4b_wait(refused, POLLOUT, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
+    CHECK_INT(ipv4b_wait(refused, 0, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_ERROR);
     (void)close(fd);
-    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, IPV4B_FOREVER, false), -EBADF);
+    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, IPV4B_FOREVER, false), -EBADF);
     if (IPV4B_HAVE_EPOLL) {
-        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, IPV4B_FOREVER, true), -EBADF);
+        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, IPV4B_FOREVER, true), -EBADF);
     }
     ipv4b_wake_close(&wake);
     (void)close(refused);
@@ -113,7 +114,7 @@ waiter_run(void *arg)
     int64_t end = limit();
 
     do {
-        w->result = ipv4b_wait(w->fd, POLLIN, w->wake, end, w->fruitless);
+        w->result = ipv4b_wait(w->fd, POLLIN, w->wake, -1, end, w->fruitless);
     } while (w->result == IPV4B_WAIT_ERROR && ipv4b_now() < end && !is_readable(w->wake->read_fd) &&
              !is_readable(w->fd));
     return NULL;
@@ -153,7 +154,7 @@ test_threads(void)
             CHECK(waiters[i].result == IPV4B_WAIT_READY ||
                   (waiters[i].fruitless && waiters[i].result == IPV4B_WAIT_ERROR));
         }
-        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
+        CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, -1, IPV4B_FOREVER, false), IPV4B_WAIT_READY);
         CHECK_INT(recv(fd, NULL, 0, MSG_DONTWAIT), by_wake ? -1 : 0);
     }
     CHECK(ipv4b_now() - start < INT64_C(5000) * NS_PER_MS);
@@ -175,9 +176,9 @@ test_no_spin(void)
         int64_t end = ipv4b_now() + 100 * NS_PER_MS;
         int looks = 0, r = IPV4B_WAIT_ERROR;
 
-        CHECK_INT(ipv4b_wait(fd, events[i], &wake, end, false), IPV4B_WAIT_ERROR);
+        CHECK_INT(ipv4b_wait(fd, events[i], &wake, -1, end, false), IPV4B_WAIT_ERROR);
         for (; ipv4b_now() < end && r >= 0; looks++) {
-            r = ipv4b_wait(fd, events[i], &wake, end, true);
+            r = ipv4b_wait(fd, events[i], &wake, -1, end, true);
         }
         CHECK(r >= 0);
         CHECK(looks >= 1 && looks <= 15);
@@ -203,9 +204,9 @@ test_signal(void)
 
     require(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &timer, NULL) == 0,
             "timer");
-    CHECK_INT(ipv4b_wait(-1, 0, &wake, limit(), false), -EINTR);
+    CHECK_INT(ipv4b_wait(-1, 0, &wake, -1, limit(), false), -EINTR);
     do {
-        r = ipv4b_wait(fd, POLLIN, &wake, limit(), true);
+        r = ipv4b_wait(fd, POLLIN, &wake, -1, limit(), true);
     } while (r == IPV4B_WAIT_ERROR);
     timer.it_value.tv_usec = 0;
     require(setitimer(ITIMER_REAL, &timer, NULL) == 0, "timer");
@@ -214,17 +215,60 @@ test_signal(void)
     (void)close(fd);
 }
 
+/* A byte in the pipe of signals ends every kind of wait, and is taken out and passed on. */
+static void
+test_signal_pipe(void)
+{
+    ipv4b_wake wake = wake_new();
+    ipv4b_signal_pipe pipe = {-1, -1}, other = {-1, -1};
+    unsigned char bytes[100];
+    int fd = refused_socket();
+
+    CHECK_INT(ipv4b_signal_pipe_open(&pipe), 0);
+    CHECK_INT(ipv4b_signal_pipe_open(&other), 0);
+    CHECK_INT(fcntl(pipe.read_fd, F_GETFD) & fcntl(pipe.write_fd, F_GETFD), FD_CLOEXEC);
+    CHECK(fcntl(pipe.read_fd, F_GETFL) & fcntl(pipe.write_fd, F_GETFL) & O_NONBLOCK);
+    CHECK_INT(ipv4b_wait(-1, 0, &wake, pipe.read_fd, ipv4b_now() + NS_PER_MS, false),
+              IPV4B_WAIT_TIMEOUT);
+    memset(bytes, SIGALRM, sizeof bytes);
+    CHECK_INT(write(pipe.write_fd, bytes, sizeof bytes), sizeof bytes);
+    CHECK_INT(ipv4b_wait(-1, 0, &wake, pipe.read_fd, limit(), false), -EINTR);
+    CHECK_INT(ipv4b_wait(fd, POLLIN, &wake, pipe.read_fd, limit(), true), -EINTR);
+    ipv4b_signal_pipe_drain(&pipe, other.write_fd);
+    CHECK_INT(read(pipe.read_fd, bytes, sizeof bytes), -1);
+    memset(bytes, 0, sizeof bytes);
+    CHECK_INT(read(other.read_fd, bytes, sizeof bytes), sizeof bytes);
+    CHECK_INT(bytes[0], SIGALRM);
+    CHECK_INT(bytes[99], SIGALRM);
+    ipv4b_signal_pipe_drain(&pipe, -1);
+    ipv4b_signal_pipe_close(&pipe);
+    ipv4b_signal_pipe_close(&pipe);
+    ipv4b_signal_pipe_close(&other);
+    ipv4b_wake_close(&wake);
+    (void)close(fd);
+    CHECK(ipv4b_is_first_thread());
+    CHECK_INT(ipv4b_signal_pipe_open(&pipe), 0);
+    CHECK_INT(ipv4b_lead_nowhere(pipe.write_fd), 0);
+    CHECK_INT(write(pipe.write_fd, "x", 1), 1);
+    CHECK_INT(read(pipe.read_fd, bytes, 1), 0); /* no writer is left */
+    CHECK_INT(fcntl(pipe.write_fd, F_GETFD), FD_CLOEXEC);
+    ipv4b_signal_pipe_close(&pipe);
+}
+
 /* With no descriptor to be had. */
 static void
 test_no_descriptors(void)
 {
     ipv4b_wake wake = wake_new(), second = {-7, -7};
+    ipv4b_signal_pipe pipe = {-7, -7};
 
     descriptor_limit(true);
+    CHECK_INT(ipv4b_signal_pipe_open(&pipe), -EMFILE);
+    CHECK_INT(pipe.read_fd, -7);
     CHECK_INT(ipv4b_wake_open(&second), -EMFILE);
     CHECK_INT(second.read_fd, -7);
     if (IPV4B_HAVE_EPOLL) {
-        CHECK_INT(ipv4b_wait(wake.read_fd, POLLIN, &wake, limit(), true), -EMFILE);
+        CHECK_INT(ipv4b_wait(wake.read_fd, POLLIN, &wake, -1, limit(), true), -EMFILE);
     }
     descriptor_limit(false);
     ipv4b_wake_close(&wake);
@@ -240,6 +284,7 @@ main(void)
     test_threads();
     test_no_spin();
     test_signal();
+    test_signal_pipe();
     test_no_descriptors();
     CHECK_INT(open_descriptors(), count);
     return check_status();

@@ -17,6 +17,7 @@
 #include "core/gro.h"
 #include "core/gso.h"
 #include "core/mmsg.h"
+#include "core/signal_pipe.h"
 #include "core/unread.h"
 #include "core/wait.h"
 
@@ -25,6 +26,7 @@ typedef enum { IPV4B_READ, IPV4B_WRITE } ipv4b_direction;
 /* Signalled once, by whoever wants the waiters to look again; shared by all who wait meanwhile. */
 typedef struct {
     ipv4b_wake wake;
+    ipv4b_signal_pipe signals; /* opened by the main thread's first wait (signals.h) */
     int refs;
 } ipv4b_waker;
 

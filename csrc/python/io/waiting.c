@@ -7,21 +7,82 @@
 #include "python/base/locks.h"
 #include "python/io/descriptor.h"
 #include "python/io/life.h"
+#include "python/io/signals.h"
 #include "python/io/waker.h"
+
+/* How long the main thread sleeps before it has signals watched, in ns. A signal that came between its last
+ * look and that sleep is handled after so long; most waits are shorter and cost nothing more. */
+enum { UNWATCHED_NS = 5000000 };
+
+/* One sleep without the GIL. */
+static int
+wait_detached(int fd, short events, const ipv4b_waker *waker, int signals, int64_t deadline,
+              bool fruitless)
+{
+    int r;
+
+    Py_BEGIN_ALLOW_THREADS
+    r = ipv4b_wait(fd, events, &waker->wake, signals, deadline, fruitless);
+    Py_END_ALLOW_THREADS
+    return r;
+}
+
+/* The same in a thread that runs signal handlers. Returns what ipv4b_wait does; or WAIT_OVER with an
+ * exception, or in the child if a handler has forked. */
+enum { WAIT_OVER = 1 - INT_MAX };
+
+static int
+wait_with_signals(ipv4b_conn_object *self, int fd, short events, ipv4b_waker *waker,
+                  int64_t deadline, bool fruitless)
+{
+    unsigned int forks = ipv4b_forks();
+    ipv4b_signal_watch watch;
+    int r = IPV4B_WAIT_TIMEOUT;
+
+    /* Handlers run with the waker at hand: what one of them closes or moves ends the wait at once. */
+    if (PyErr_CheckSignals() < 0 || ipv4b_forks() != forks) {
+        return WAIT_OVER;
+    }
+    if (!fruitless) {
+        int64_t soon = ipv4b_now() + UNWATCHED_NS;
+
+        r = wait_detached(fd, events, waker, -1, soon < deadline ? soon : deadline, false);
+        if (r != IPV4B_WAIT_TIMEOUT || soon >= deadline) {
+            return r;
+        }
+    }
+    r = ipv4b_signals_begin(self->state, &waker->signals, &watch);
+    if (r < 0 || ipv4b_forks() != forks) {
+        return WAIT_OVER;
+    }
+    if (r > 0) {
+        return -r;
+    }
+    r = wait_detached(fd, events, waker, watch.fd, deadline, fruitless);
+    ipv4b_signals_end(self->state, &waker->signals, &watch);
+    return r;
+}
 
 int
 ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline, bool *fruitless)
 {
+    unsigned int forks = ipv4b_forks();
     ipv4b_waker *waker;
     int r = ipv4b_waker_acquire(self, &waker);
 
     if (r != 0) {
         return r;
     }
-    Py_BEGIN_ALLOW_THREADS
-    r = ipv4b_wait(fd, events, &waker->wake, deadline, *fruitless);
-    Py_END_ALLOW_THREADS
-    ipv4b_waker_release(waker);
+    r = ipv4b_signals_are_handled_here(self->state)
+            ? wait_with_signals(self, fd, events, waker, deadline, *fruitless)
+            : wait_detached(fd, events, waker, -1, deadline, *fruitless);
+    /* In the child of a handler the waker is the parent's: it is forgotten, or will be. */
+    if (ipv4b_forks() == forks) {
+        ipv4b_waker_release(waker);
+    }
+    if (r == WAIT_OVER) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
     if (r == -EINTR) {
         return PyErr_CheckSignals() < 0 ? -1 : 0;
     }

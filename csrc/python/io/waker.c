@@ -1,12 +1,21 @@
 /* waker.c - see waker.h. */
 #include "python/io/waker.h"
 
+#include "python/io/signals.h"
+
+static void
+waker_free(ipv4b_waker *waker)
+{
+    ipv4b_wake_close(&waker->wake);
+    ipv4b_signals_close(&waker->signals);
+    PyMem_Free(waker);
+}
+
 void
 ipv4b_waker_release(ipv4b_waker *waker)
 {
     if (waker != NULL && --waker->refs == 0) {
-        ipv4b_wake_close(&waker->wake);
-        PyMem_Free(waker);
+        waker_free(waker);
     }
 }
 
@@ -26,6 +35,7 @@ ipv4b_waker_acquire(ipv4b_conn_object *self, ipv4b_waker **out)
             PyMem_Free(fresh);
             return -r;
         }
+        fresh->signals.read_fd = fresh->signals.write_fd = -1;
         fresh->refs = 1; /* the connection's own */
         self->waiting.waker = fresh;
     }
@@ -60,8 +70,7 @@ ipv4b_waker_forget(ipv4b_conn_object *self)
 {
     /* Signalled, it would wake the parent's threads for ever: the descriptor is the same file. */
     if (self->waiting.waker != NULL) {
-        ipv4b_wake_close(&self->waiting.waker->wake);
-        PyMem_Free(self->waiting.waker);
+        waker_free(self->waiting.waker);
         self->waiting.waker = NULL;
     }
 }

@@ -10,6 +10,7 @@
 #include "core/inbox.h"
 #include "python/aio/transport.h"
 #include "python/io/error_queue.h"
+#include "python/io/signals.h"
 #include "python/message/message_type.h"
 #include "python/message/slab.h"
 #include "python/options/icmp.h"
@@ -108,7 +109,7 @@ module_exec(PyObject *module)
         s->str_close == NULL || s->str_gettimeout == NULL || s->str_packed == NULL) {
         return -1;
     }
-    if (ipv4b_fork_watch() < 0) {
+    if (ipv4b_fork_watch() < 0 || ipv4b_signals_init() < 0) {
         PyErr_NoMemory(); /* its one error (pthread_atfork(3)) */
         return -1;
     }
@@ -136,6 +137,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->str_close);
     Py_VISIT(s->str_gettimeout);
     Py_VISIT(s->str_packed);
+    Py_VISIT(s->set_wakeup_fd);
+    Py_VISIT(s->wakeup_fd_names);
+    Py_VISIT(s->minus_one);
     Py_VISIT(s->counts);
     Py_VISIT(s->str_datagram_received);
     return 0;
@@ -162,6 +166,9 @@ module_clear(PyObject *module)
     Py_CLEAR(s->str_close);
     Py_CLEAR(s->str_gettimeout);
     Py_CLEAR(s->str_packed);
+    Py_CLEAR(s->set_wakeup_fd);
+    Py_CLEAR(s->wakeup_fd_names);
+    Py_CLEAR(s->minus_one);
     Py_CLEAR(s->counts);
     Py_CLEAR(s->str_datagram_received);
     ipv4b_endpoint_cache_free(s);
