@@ -148,6 +148,7 @@ def codec_rows() -> Iterator[Row]:
 
 
 def rows() -> Iterator[Row]:
+    offload = capabilities()["gso"]  # before the first row, since it is a mark too
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending,
@@ -155,7 +156,7 @@ def rows() -> Iterator[Row]:
         receiving.bind(("127.0.0.1", 0))
         for control in (False, True):
             yield from batch_rows(receiving, sending, control)
-        if capabilities()["gso"]:
+        if offload:
             yield from offload_rows(receiving, sending)
         yield from message_rows(receiving, sending)
         yield from codec_rows()

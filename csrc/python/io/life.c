@@ -55,23 +55,10 @@ life_release(ipv4b_conn_object *self)
 }
 
 void
-ipv4b_conn_enter(ipv4b_conn_object *self, unsigned int *forks)
-{
-    ipv4b_conn_check_fork(self); /* first, since it forgets what was counted */
-    *forks = self->life.forks;
-    self->life.calls++;
-}
-
-void
-ipv4b_conn_leave(ipv4b_conn_object *self, unsigned int forks)
+ipv4b_conn_release_due(ipv4b_conn_object *self)
 {
     PyObject *type, *value, *traceback;
 
-    ipv4b_conn_check_fork(self);
-    self->life.calls -= forks == self->life.forks;
-    if (self->life.calls > 0 || !self->life.release_due) {
-        return;
-    }
     PyErr_Fetch(&type, &value, &traceback);
     if (life_release(self) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);

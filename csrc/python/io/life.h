@@ -26,12 +26,28 @@ ipv4b_conn_check_fork(ipv4b_conn_object *self)
     }
 }
 
-/* Counts a call; *forks is for ipv4b_conn_leave. */
-void ipv4b_conn_enter(ipv4b_conn_object *self, unsigned int *forks);
+/* Closes the socket for a close() that came while calls were inside; an exception that is set stays. */
+void ipv4b_conn_release_due(ipv4b_conn_object *self);
 
-/* The last call out closes the socket for a close() that came meanwhile; an exception that is set
- * stays. */
-void ipv4b_conn_leave(ipv4b_conn_object *self, unsigned int forks);
+/* Counts a call; *forks is for ipv4b_conn_leave. */
+static inline void
+ipv4b_conn_enter(ipv4b_conn_object *self, unsigned int *forks)
+{
+    ipv4b_conn_check_fork(self); /* first, since it forgets what was counted */
+    *forks = self->life.forks;
+    self->life.calls++;
+}
+
+/* The last call out closes the socket, if that is due. */
+static inline void
+ipv4b_conn_leave(ipv4b_conn_object *self, unsigned int forks)
+{
+    ipv4b_conn_check_fork(self);
+    self->life.calls -= forks == self->life.forks;
+    if (self->life.calls == 0 && self->life.release_due) {
+        ipv4b_conn_release_due(self);
+    }
+}
 
 /* Closes the connection. Returns 0, or -1 with the exception of the socket's close(). */
 int ipv4b_conn_close(ipv4b_conn_object *self);

@@ -21,6 +21,13 @@ is_data_read(const ipv4b_io *io)
     return io->direction == IPV4B_READ && !(io->flags & IPV4B_MSG_ERRQUEUE);
 }
 
+/* Whether it is worth a look: it is for every call on the way. */
+static inline bool
+has_unread(const ipv4b_conn_object *self, const ipv4b_io *io)
+{
+    return self->receiving.unread.count > 0 || io->take_unread != NULL;
+}
+
 /* Serves a call from what an earlier one could not give for want of memory. Returns how many it served. */
 static int
 take_unread(ipv4b_conn_object *self, ipv4b_io *io)
@@ -64,7 +71,7 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     bool plain;
     int r;
 
-    if ((r = take_unread(self, io)) > 0) {
+    if (has_unread(self, io) && (r = take_unread(self, io)) > 0) {
         return r;
     }
     conn_choose_queue(self, io);
