@@ -62,6 +62,7 @@ class Task(NamedTuple):
             "receive": f"receive, {self.size} bytes, {peers}, {offload}",
             "send": f"sendto of {SENT}, {self.size} bytes, {peers}, {offload}",
             "echo": f"echo server, {CLIENTS} clients, {self.size} bytes",
+            "lookup": f"lookup server, {CLIENTS} clients",
             "ping": f"a question and its answer, {self.size} bytes, p50",
         }[self.kind]
 
@@ -72,6 +73,7 @@ TASKS = [
     *(Task("send", size, peers) for size in (1200, 64) for peers in (1, 1000)),
     *(Task("send", size, 1, True) for size in (1200, 64)),
     Task("echo", 64),
+    Task("lookup", 40),
     Task("ping", 64),
 ]
 
@@ -81,6 +83,7 @@ GOALS = {
     ("send", True): (10, 10, 8),
     ("send", False): (1.1, 1.1, 1.0),
     ("echo", False): (1.8, 1.2, 1.0),
+    ("lookup", False): (1.8, 1.2, 1.0),
     ("ping", False): (1.0, 1 / 1.05, 1 / 1.1),
 }
 """How many times as fast ipv4batch should be, against asyncio, uvloop and rloop."""
@@ -136,6 +139,20 @@ class Echo(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.transport.sendto(data, addr)
+
+
+class Lookup(asyncio.DatagramProtocol):
+    """Answers a question (a number of two bytes, and a name) as a name server would."""
+
+    def __init__(self) -> None:
+        self.names = {b"host%d.example" % number: bytes(4) for number in range(1000)}
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        found = self.names.get(data[2:].rstrip(b"."))
+        self.transport.sendto(data[:2] + (found or b"") + data[2:], addr)
 
 
 class Child:
@@ -200,10 +217,10 @@ class Child:
         await asyncio.sleep(0.01)
         return statistics.median(times)
 
-    async def serve(self, ask: Callable[..., Any], *arguments: Any) -> float:
-        """What clients in a process of their own find, while an echo server runs here."""
+    async def serve(self, protocol: type[Any], ask: Callable[..., Any], *arguments: Any) -> Any:
+        """What clients in a process of their own find, while a server runs here."""
         sock = roomy_socket()
-        transport, _ = await self.endpoint(Echo, sock)
+        transport, _ = await self.endpoint(protocol, sock)
         port = transport.get_extra_info("sockname")[1]
         loop = asyncio.get_running_loop()
         context = multiprocessing.get_context("spawn")
@@ -211,19 +228,23 @@ class Child:
         process = context.Process(target=ask, args=(queue, port, *arguments))
         process.start()
         try:
-            result: float = await loop.run_in_executor(None, queue.get, True, 30)
+            result = await loop.run_in_executor(None, queue.get, True, 30)
         finally:
             await loop.run_in_executor(None, process.join)
             transport.close()
         return result
 
-    async def echo(self, task: Task, repeats: int) -> float:
-        """Nanoseconds a request, with all clients asking."""
-        return await self.serve(ask_together, task.size)
+    async def echo(self, task: Task, repeats: int) -> Any:
+        """Nanoseconds a request, with all clients asking; and of an answer p50 and p99."""
+        return await self.serve(Echo, ask_together, task.size)
 
-    async def ping(self, task: Task, repeats: int) -> float:
+    async def lookup(self, task: Task, repeats: int) -> Any:
+        """The same of a server that looks names up."""
+        return await self.serve(Lookup, ask_together, task.size)
+
+    async def ping(self, task: Task, repeats: int) -> Any:
         """The median time of a question and its answer, in nanoseconds."""
-        return await self.serve(ask_alone, task.size)
+        return await self.serve(Echo, ask_alone, task.size)
 
     async def memory(self) -> tuple[float, float]:
         """Kilobytes a transport of 200, and by how many a million datagrams make it grow."""
@@ -250,25 +271,32 @@ def ask_together(queue: Any, port: int, size: int) -> None:
     """CLIENTS clients, each with an address of its own, ask as soon as they are answered."""
     with PacketConn(roomy_socket("0.0.0.0")) as conn:
         conn.set_control_message(ControlFlags.DST)
+        name = b"\0\1host7.example".ljust(size, b".")
         questions = {
-            source: Message(bytes(size), ControlMessage(src=source).marshal(), ("127.0.0.1", port))
+            source: Message(name, ControlMessage(src=source).marshal(), ("127.0.0.1", port))
             for source in sources(CLIENTS)
         }
         answers = new_messages(128, 2048, ControlFlags.DST)
         control = ControlMessage()
         conn.timeout = 5
-        conn.write_all(list(questions.values()))
-        count = 0
         start = time.perf_counter_ns()
-        while (now := time.perf_counter_ns()) - start < SECONDS * 1e9:
+        asked = dict.fromkeys(questions, start)
+        times = []
+        conn.write_all(list(questions.values()))
+        while time.perf_counter_ns() - start < SECONDS * 1e9:
             n = conn.read_batch(answers)
+            now = time.perf_counter_ns()
             again = []
             for m in answers[:n]:
                 m.control_message(control)
-                again.append(questions[control.dst or ""])
+                client = control.dst or ""
+                times.append(now - asked[client])
+                asked[client] = now
+                again.append(questions[client])
             conn.write_all(again)
-            count += n
-        queue.put((now - start) / count)
+        each = (time.perf_counter_ns() - start) / len(times)
+        cuts = statistics.quantiles(times, n=100)
+        queue.put([each, cuts[49], cuts[98]])
 
 
 def ask_alone(queue: Any, port: int, size: int) -> None:
@@ -336,7 +364,12 @@ def ask(process: subprocess.Popen[str], question: list[Any]) -> Any:
     return json.loads(line)
 
 
-Measured = dict[Task, dict[tuple[str, bool], list[float]]]
+Measured = dict[Task, dict[tuple[str, bool], list[Any]]]
+
+
+def first(value: Any) -> float:
+    """The figure that is compared, of one or several."""
+    return float(value[0] if isinstance(value, list) else value)
 
 
 def measure(rounds: int, repeats: int, running: Any) -> Measured:
@@ -352,14 +385,14 @@ def measure(rounds: int, repeats: int, running: Any) -> Measured:
 
 def table(found: Measured, bases: list[str]) -> Iterator[str]:
     """Nanoseconds on each loop, and how many times as fast ipv4batch is on the same loop."""
-    head = [f"{'ns, and times as fast (goal)':44}"]
+    head = [f"{'ns, and times as fast (goal)':52}"]
     head += [f"{base:>8} {'ours':>8} {'':14}" for base in bases]
     yield "".join(head)
     for task, results in found.items():
         goals = GOALS[task.kind, task.offload]
-        line = [f"{task.title:44}"]
+        line = [f"{task.title:52}"]
         for base in bases:
-            theirs, ours = results[base, False], results[base, True]
+            theirs, ours = ([first(v) for v in results[base, o]] for o in (False, True))
             ratio = statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
             goal = goals[BASES.index(base)]
             line.append(
@@ -367,6 +400,20 @@ def table(found: Measured, bases: list[str]) -> Iterator[str]:
                 f"{ratio:5.2f} ({goal:4.2f})  "
             )
         yield "".join(line).rstrip()
+
+
+def latencies(found: Measured, bases: list[str]) -> Iterator[str]:
+    """What the clients of the servers find."""
+    for task, results in found.items():
+        if task.kind not in ("echo", "lookup"):
+            continue
+        for base in bases:
+            for ours in (False, True):
+                each, p50, p99 = map(statistics.median, zip(*results[base, ours], strict=True))
+                yield (
+                    f"{task.title:36} {base:8} {'ours' if ours else '':5} "
+                    f"{1e9 / each:8.0f} a second, p50 {p50 / 1e6:6.2f} ms, p99 {p99 / 1e6:6.2f} ms"
+                )
 
 
 def main() -> None:
@@ -391,6 +438,8 @@ def main() -> None:
         f"{os.cpu_count()} processors, {rounds} rounds",
         "",
         *table(found, bases),
+        "",
+        *latencies(found, bases),
         "",
         f"memory: {each:.0f} KiB a transport; a million datagrams through one: {grown:+.0f} KiB",
     ]

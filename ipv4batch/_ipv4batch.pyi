@@ -350,6 +350,7 @@ class TransportCore:
     ) -> Self: ...
     protocol: Any
     reading: bool
+    closing: bool
     delivering: bool
     lost: bool
     @property

@@ -142,6 +142,42 @@ uvloops = [Loop, test_udp.Test_UV_UDP] if "uvloop" in sys.argv[1] else []
 run([type("UDPOfUvloop", tuple(uvloops), {})] if uvloops else [UDP])
 """
 
+# What aiocoap's tests import, and its source distribution lacks.
+AIOCOAP = {
+    "common.py": """
+loopbackname_v6 = None
+loopbackname_v46 = "localhost"
+tcp_disabled = ws_disabled = True
+""",
+    "fixtures.py": """
+import unittest
+
+CLEANUPTIME = 0.01
+
+class IsolatedAsyncioTestCase(unittest.IsolatedAsyncioTestCase):
+    pass
+
+class Destructing(IsolatedAsyncioTestCase):
+    async def _del_to_be_sure(self, attribute):
+        if isinstance(attribute, str):
+            delattr(self, attribute)
+        else:
+            attribute["del"](self)
+
+class WithLogMonitoring(IsolatedAsyncioTestCase):
+    pass
+
+def no_warnings(function, expected_warnings=None):
+    return function
+
+def precise_warnings(expected_warnings):
+    return no_warnings
+
+def is_test_successful(test):
+    return True
+""",
+}
+
 PLUGIN = """
 import asyncio
 import sys
@@ -292,6 +328,8 @@ def judge_pytest(
             suite = fetch(name, Path(folder))
             for directory in {path.parent for path in suite.glob("tests/test_*.py")}:
                 (directory / "__init__.py").touch()  # its tests import each other
+                for file, text in (AIOCOAP if name == "aiocoap" else {}).items():
+                    (directory / file).write_text(text)
             install([name, *requirements], packages)
             theirs, ours = (
                 pytest_outcomes(suite, tests, mine, packages, arguments, verbose)

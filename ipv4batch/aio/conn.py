@@ -195,10 +195,36 @@ class AsyncPacketConn:
         Do not change the messages until it returns. When it is cancelled, some may have gone: their
         errno is 0.
         """
+        return await self._write_list(
+            msgs,
+            errors,
+            lambda rest: self.conn.write_all(rest, flags | socket.MSG_DONTWAIT, errors),
+        )
+
+    async def forward(
+        self,
+        msgs: Sequence[Message],
+        addr: _Endpoint | None = None,
+        flags: int = 0,
+        errors: Literal["raise", "skip"] = "raise",
+    ) -> int:
+        """Send on what each message received, as PacketConn.forward; waits for room.
+
+        Do not read into the messages until it returns.
+        """
+        return await self._write_list(
+            msgs,
+            errors,
+            lambda rest: self.conn.forward(rest, addr, flags | socket.MSG_DONTWAIT, errors),
+        )
+
+    async def _write_list(
+        self, msgs: Sequence[Message], errors: str, write: Callable[[Sequence[Message]], int]
+    ) -> int:
+        """Call `write` for what has not gone yet, and wait in between."""
         if errors not in ("raise", "skip"):
             raise ValueError(f"errors: 'raise' or 'skip' is required, not {errors!r}")
         gate = self._enter()[1]
-        flags |= socket.MSG_DONTWAIT
         written = tries = 0
         places: Sequence[int] = range(len(msgs))  # of those that have not gone, in the list
         rest = msgs
@@ -206,7 +232,7 @@ class AsyncPacketConn:
         while True:
             failure: OSError | None = None
             try:
-                gone = self.conn.write_all(rest, flags, errors)
+                gone = write(rest)
             except OSError as error:
                 failure = error
                 gone = error.written  # type: ignore[attr-defined]

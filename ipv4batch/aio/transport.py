@@ -238,6 +238,8 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             # The report of an error that is in the queue too is told once, with what the queue has.
             if not (self._conn.recv_errors and self._read_errors(None)):
                 self._protocol.error_received(error)
+        elif isinstance(error, MemoryError):
+            self._callback_failed(error)  # nothing was read: the next wake-up tries again
         else:
             self._fatal_error(error, "Fatal read error on datagram transport")
 
@@ -378,7 +380,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
     def close(self) -> None:
         if self._closing:
             return
-        self._closing = True
+        self._closing = self._core.closing = True
         self._stop_reading()
         self._core.flush()
         self._end_if_sent()

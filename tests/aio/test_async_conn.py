@@ -233,6 +233,36 @@ def test_a_message_that_fails(library: str, aconn: AsyncPacketConn) -> None:
     run_under(library, main)
 
 
+def test_a_relay(library: str, aconn: AsyncPacketConn) -> None:
+    async def main() -> None:
+        async with AsyncPacketConn(open_udp()) as target:
+            send(aconn.conn, b"one", b"two")
+            msgs = new_messages(4)
+            n = await aconn.read_batch(msgs)
+            assert await aconn.forward(msgs[:n], target.conn.local_addr) == 2
+            assert await target.read_batch(msgs) == 2
+            assert texts(msgs[:2]) == [b"one", b"two"]
+
+    run_under(library, main)
+
+
+def test_a_relay_waits_for_room(library: str, clogged: Clogged) -> None:
+    async def main() -> None:
+        aconn = AsyncPacketConn(clogged.conn)
+        with open_udp() as source, udp_socket() as sock:
+            for _ in range(20):
+                sock.sendto(bytes(SIZE), source.local_addr)
+            msgs = new_messages(20, SIZE)
+            assert source.read_batch(msgs) == 20
+        async with Tasks(library).open() as tasks:
+            await tasks.start("all", lambda: aconn.forward(msgs, clogged.conn.local_addr))
+            assert tasks.done == {}
+            clogged.unclog()
+        assert tasks.done == {"all": 20}
+
+    run_under(library, main)
+
+
 def test_a_connection_outlives_a_loop(library: str, aconn: AsyncPacketConn) -> None:
     async def read() -> Any:
         async with Tasks(library).open() as tasks:

@@ -491,6 +491,27 @@ def test_an_error_that_closes(our_way: Way, peer: socket.socket) -> None:
     our_way.run(main)
 
 
+@pytest.mark.parametrize("close", [False, True])
+def test_what_is_sent_for_an_error_goes_out(way: Way, peer: socket.socket, close: bool) -> None:
+    class Retrying(Recorder):
+        def error_received(self, exc: Exception) -> None:
+            super().error_received(exc)
+            self.transport.sendto(b"again", peer.getsockname())
+
+    async def main() -> None:
+        async with way.open(Retrying) as (transport, protocol):
+            for data in (b"1", bytes(65508), b"2"):
+                transport.sendto(data, peer.getsockname())
+            if close:
+                transport.close()
+                assert await protocol.lost is None
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert sorted(received(peer, 3)) == [b"1", b"2", b"again"]
+
+    way.run(main)
+
+
 def test_the_network_refuses_a_connected_endpoint(way: Way) -> None:
     async def main() -> None:
         with udp_socket() as closed:

@@ -20,6 +20,10 @@ receiver: NOT_ECT 0, ECT_1 0, ECT_0 24, CE 8
 sender: NOT_ECT 0, ECT_1 0, ECT_0 24, CE 8
 sender: 25% met congestion
 """,
+    "lookup.py": """\
+1000 questions, 1000 answers, 985 of them known
+host7.example is 192.0.2.7
+""",
     "mdns.py": """\
 responder: a question for printer.local to 224.0.0.251
 host: printer.local is 192.0.2.2, says 192.0.2.2

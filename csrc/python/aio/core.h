@@ -37,6 +37,7 @@ typedef struct {
     bool reading;                               /* datagrams may be delivered */
     bool connected;                             /* the socket has a peer */
     bool lost;                                  /* nothing is sent any more */
+    bool closing;                               /* the transport ends when nothing waits any more */
     bool delivering, flushing;
     bool again_due; /* read_again is scheduled */
     bool turn;      /* end_turn is scheduled: what is sent until then goes together */

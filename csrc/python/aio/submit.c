@@ -206,6 +206,23 @@ send_box(ipv4b_core_object *self, ipv4b_outbox *box, ipv4b_blocked *blocked)
     return r;
 }
 
+/* Has the loop call end_turn: until then what is sent waits for more of the same iteration. */
+static void
+begin_turn(ipv4b_core_object *self)
+{
+    PyObject *handle;
+
+    if (PyThread_get_thread_ident() != self->thread) {
+        return; /* the loop may sleep: it cannot be told to end the turn */
+    }
+    handle = PyObject_CallOneArg(self->call_soon, self->end_turn);
+    if (handle == NULL) {
+        PyErr_Clear(); /* the loop is closed; so each goes at once */
+    }
+    self->turn = handle != NULL;
+    Py_XDECREF(handle);
+}
+
 /* Puts what a flush has left before what was appended meanwhile. */
 static void
 put_back(ipv4b_core_object *self, ipv4b_outbox *box)
@@ -231,7 +248,7 @@ ipv4b_core_flush(ipv4b_core_object *self)
     ipv4b_outbox box = {0};
     ipv4b_blocked blocked = IPV4B_FREE;
     ipv4b_blocked before;
-    PyObject *type, *value, *traceback, *number;
+    PyObject *type, *value, *traceback;
     bool mine;
     int r;
 
@@ -250,15 +267,18 @@ ipv4b_core_flush(ipv4b_core_object *self)
     put_back(self, &box);
     before = self->blocked;
     self->blocked = blocked;
-    if (before == IPV4B_FREE && blocked == IPV4B_FREE) {
-        return r;
-    }
     PyErr_Fetch(&type, &value, &traceback);
-    number = PyLong_FromLong((long)blocked);
-    if (number == NULL || ipv4b_core_tell(self, "_flushed", number) < 0) {
-        r = -1;
+    if (blocked == IPV4B_FREE && self->outbox.count > 0 && !self->turn) {
+        begin_turn(self); /* error_received has sent some, or an exception is in the way */
     }
-    Py_XDECREF(number);
+    if (before != IPV4B_FREE || blocked != IPV4B_FREE || self->closing) {
+        PyObject *number = PyLong_FromLong((long)blocked);
+
+        if (number == NULL || ipv4b_core_tell(self, "_flushed", number) < 0) {
+            r = -1;
+        }
+        Py_XDECREF(number);
+    }
     if (type != NULL) {
         PyErr_Restore(type, value, traceback);
     }
@@ -420,23 +440,6 @@ find_destination(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *na
         Py_END_CRITICAL_SECTION();
     }
     return r < 0 ? -1 : 0;
-}
-
-/* Whether what is sent now can wait for more of the same iteration: end_turn has been scheduled. */
-static void
-begin_turn(ipv4b_core_object *self)
-{
-    PyObject *handle;
-
-    if (PyThread_get_thread_ident() != self->thread) {
-        return; /* the loop may sleep: it cannot be told to end the turn */
-    }
-    handle = PyObject_CallOneArg(self->call_soon, self->end_turn);
-    if (handle == NULL) {
-        PyErr_Clear(); /* the loop is closed; so each goes at once */
-    }
-    self->turn = handle != NULL;
-    Py_XDECREF(handle);
 }
 
 /* Sends one datagram now. Returns 1 if it waits for room, 0, or -1 with an exception. */
