@@ -91,6 +91,70 @@ def test_a_child_has_a_copy_of_its_own(does: str, offload: str) -> None:
     assert run(FORK + script, offload) == "sleeps\n1 b'after'\n"
 
 
+FORK_IN_C = """
+import ctypes
+os.fork = ctypes.PyDLL(None).fork  # nothing of Python's is told of it
+"""
+
+
+@pytest.mark.parametrize("offload", ["plain", "gro"])
+@pytest.mark.parametrize("does", ["closes", "sets a deadline", "forgets it"])
+def test_a_fork_in_c_is_seen(does: str, offload: str) -> None:
+    body = CHILDREN[does].replace("\n", "\n    ")
+    script = f"def child():{body}\n\nassert os.waitpid(in_a_child(child), 0)[1] == 0\nend()"
+    assert run(FORK + FORK_IN_C + script, offload) == "sleeps\n1 b'after'\n"
+
+
+def test_a_hook_that_runs_before_any_of_ours() -> None:
+    """It was registered before the package was imported, and closes the connection in the child."""
+    hook = """
+import os
+conn = None
+os.register_at_fork(after_in_child=lambda: conn is not None and conn.close())
+"""
+    script = """
+assert os.waitpid(in_a_child(lambda: None), 0)[1] == 0
+end()
+"""
+    assert run(hook + FORK + script, "plain") == "sleeps\n1 b'after'\n"
+
+
+def test_a_child_of_multiprocessing_reads_for_itself() -> None:
+    script = """
+import multiprocessing
+
+def child():
+    conn.timeout = 10
+    assert conn.pending == 0
+    conn.close()
+
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+assert process.exitcode == 0
+end()
+"""
+    assert run(FORK + script, "gro") == "sleeps\n1 b'after'\n"
+
+
+def test_every_descriptor_is_closed_by_exec() -> None:
+    """The wake-up descriptor of a call that waits, for instance."""
+    script = """
+import fcntl
+
+ours = {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}
+flags = []
+for number in ours:
+    try:
+        flags.append(fcntl.fcntl(number, fcntl.F_GETFD))
+    except OSError:
+        pass  # that of the listing
+print(len(flags) > 1, all(flag & fcntl.FD_CLOEXEC for flag in flags))
+end()
+"""
+    assert run(FORK + script, "plain") == "True True\nsleeps\n1 b'after'\n"
+
+
 @pytest.mark.parametrize("does", ["conn.close()", "conn.set_deadline(0)", "del conn, calls, call"])
 def test_a_fork_while_writes_wait(clogged: Clogged, does: str) -> None:
     """What the child does with its copy ends none of the parent's calls."""

@@ -1,8 +1,10 @@
 """read_from and write_to on raw sockets: headers stripped, parsed and written."""
 
+import ctypes
 import errno
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +48,16 @@ def header(options: bytes = b"", **fields: Any) -> Header:
 
 
 # PacketConn takes the header off.
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_nothing_past_the_payload_is_written(pair: Pair, options: bytes) -> None:
+    reader, writer = pair
+    for length in (0, 1, 39, 40, 41, len(PAYLOAD)):
+        whole = bytearray(b"\xee" * 200)
+        writer.write_to(header(options), PAYLOAD[:length])
+        assert reader.read_from(whole)[0] == length
+        assert whole == PAYLOAD[:length] + b"\xee" * (200 - length)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -277,3 +289,28 @@ def test_errors_tell_where(raw: RawConn) -> None:
         raw.read_from(bytearray(1))
     with pytest.raises(OSError, match="The connection is closed: 'write ip4:253'"):
         raw.write_to(header(), b"")
+
+
+def test_a_buffer_with_a_zero_in_its_shape_costs_no_packet(raw: RawConn) -> None:
+    raw.write_to(header(), PAYLOAD)
+    nothing = (ctypes.c_char * 5 * 0)()
+    assert memoryview(nothing).shape == (0, 5)
+    arrived, payload, _ = raw.read_from(nothing)
+    assert (arrived.total_len, bytes(payload)) == (20 + len(PAYLOAD), b"")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__ is of Python 3.12 (PEP 688)")
+def test_an_exporter_that_refuses_the_second_time_costs_no_packet(raw: RawConn) -> None:
+    class Exporter:
+        asked = 0
+
+        def __buffer__(self, flags: int) -> memoryview:
+            self.asked += 1
+            if self.asked == 2:
+                raise BufferError("not again")
+            return memoryview(bytearray(100))
+
+    raw.write_to(header(), PAYLOAD)
+    with pytest.raises(BufferError, match="not again"):
+        raw.read_from(Exporter())
+    assert bytes(raw.read_from(bytearray(100))[1]) == PAYLOAD

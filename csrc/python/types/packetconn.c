@@ -14,17 +14,26 @@ options_length(const ipv4b_datagram *d, Py_ssize_t n)
     return n <= IPV4B_HEADER_LEN || options <= 0 || n - IPV4B_HEADER_LEN < options ? 0 : options;
 }
 
-/* Takes the options off a raw socket's packet: they and the payload are in `buffer` and, where that is
- * too short, in d->spill. */
+/* Puts the payload of a raw socket's packet to the start of `buffer`. What follows the first 20 bytes of the
+ * header begins in d->spill and goes on in the buffer, so that no byte past the payload is written. */
 static void
-strip_options(const ipv4b_datagram *d, const Py_buffer *buffer, Py_ssize_t options)
+place_payload(const ipv4b_datagram *d, const Py_buffer *buffer, Py_ssize_t n, Py_ssize_t options)
 {
-    Py_ssize_t shift = options < buffer->len ? options : buffer->len;
-    /* A buffer shorter than the options finds its payload further on in the spill. */
-    Py_ssize_t from_spill = options - shift;
+    Py_ssize_t rest = n - IPV4B_HEADER_LEN;
+    Py_ssize_t spilled = rest < IPV4B_OPTIONS_MAX ? rest : IPV4B_OPTIONS_MAX;
+    Py_ssize_t head = spilled - options; /* bytes of the payload that are in the spill */
+    Py_ssize_t payload = rest - options;
 
-    memmove(buffer->buf, (char *)buffer->buf + shift, (size_t)(buffer->len - shift));
-    memcpy((char *)buffer->buf + buffer->len - shift, d->spill + from_spill, (size_t)shift);
+    if (payload <= 0) {
+        return;
+    }
+    payload = payload < buffer->len ? payload : buffer->len;
+    if (payload > head) {
+        memmove((char *)buffer->buf + head, buffer->buf, (size_t)(payload - head));
+    }
+    if (payload > 0) {
+        memcpy(buffer->buf, d->spill + options, (size_t)(head < payload ? head : payload));
+    }
 }
 
 /* What read_from of a PacketConn returns, for a payload of n bytes. New, or NULL with an exception. */
@@ -73,22 +82,22 @@ read_packet(PyObject *self, PyObject **values)
     strip =
         ((ipv4b_conn_object *)self)->descriptor.type == SOCK_RAW && !(d.flags & IPV4B_MSG_ERRQUEUE);
     d.iov[0] = (struct iovec){d.header, strip ? IPV4B_HEADER_LEN : 0};
-    d.iov[1] = (struct iovec){buffer.buf, (size_t)buffer.len};
-    d.iov[2] = (struct iovec){d.spill, strip ? IPV4B_OPTIONS_MAX : 0};
+    d.iov[1] = (struct iovec){d.spill, strip ? IPV4B_OPTIONS_MAX : 0};
+    d.iov[2] = (struct iovec){buffer.buf, (size_t)buffer.len};
     n = payload = ipv4b_datagram_receive(self, &d, 3);
     if (n >= 0 && strip) {
         options = options_length(&d, n);
         payload = n > IPV4B_HEADER_LEN ? n - IPV4B_HEADER_LEN - options : 0;
         if (payload > buffer.len && !(d.flags & MSG_TRUNC)) {
-            payload = buffer.len; /* the rest went into the spill */
+            payload = buffer.len;
         }
     }
     if (n >= 0) {
         result = packet_result(self, &d, payload);
     }
     ipv4b_datagram_settle(self, &d, n >= 0 && result == NULL);
-    if (result != NULL && options > 0) {
-        strip_options(&d, &buffer, options);
+    if (result != NULL && strip) {
+        place_payload(&d, &buffer, n, options);
     }
     PyBuffer_Release(&buffer);
     return result;
