@@ -246,7 +246,7 @@ def leaks(session: nox.Session) -> None:
 
 MEMCHECK_TESTS = (
     "io/test_batch values/test_control io/test_control_io io/test_datagram io/test_datagram_raw "
-    "values/test_header faults/test_held messages/test_message errors/test_network_errors "
+    "values/test_header faults/test_unread messages/test_message errors/test_network_errors "
     "offload/test_offload options/test_options types/test_rawconn messages/test_segments "
     "messages/test_truncation io/test_write_all"
 )

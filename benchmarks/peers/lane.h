@@ -26,7 +26,7 @@ enum {
     MOST = 1024,         /* messages of a burst */
     STRIDE = 2048,       /* bytes between buffers */
     COALESCED = 65536,   /* bytes that one receive can bring */
-    BUNDLES = 64,        /* buffers of that size */
+    QUEUE = 64,          /* buffers of that size */
     LARGEST_RUN = 65507, /* bytes that one send can take */
     LONGEST_RUN = 64,    /* and datagrams */
     CONTROL = 256,
@@ -35,13 +35,13 @@ enum {
 };
 
 struct lane {
-    struct mmsghdr out[MOST], in[MOST], runs[MOST], bundles[BUNDLES];
-    struct iovec out_iov[MOST], in_iov[MOST], run_iov[MOST], bundle_iov[BUNDLES];
-    struct sockaddr_in names[MOST], bundle_names[BUNDLES];
+    struct mmsghdr out[MOST], in[MOST], runs[MOST], coalesced[QUEUE];
+    struct iovec out_iov[MOST], in_iov[MOST], run_iov[MOST], coalesced_iov[QUEUE];
+    struct sockaddr_in names[MOST], coalesced_names[QUEUE];
     char out_control[MOST][CONTROL], in_control[MOST][CONTROL], run_control[MOST][CONTROL];
-    char bundle_control[BUNDLES][CONTROL];
-    char *out_slab, *in_slab, *bundle_slab;
-    int stale;       /* bundles that the last receive has used */
+    char coalesced_control[QUEUE][CONTROL];
+    char *out_slab, *in_slab, *coalesced_slab;
+    int stale;       /* coalesced that the last receive has used */
     int size;        /* bytes of a datagram */
     int control;     /* whether control data is sent and received */
     long long bytes; /* what the messages' results add up to */
@@ -146,7 +146,7 @@ lane_new(void)
     check(lane == NULL, "memory");
     lane->out_slab = slab(MOST, STRIDE);
     lane->in_slab = slab(MOST, STRIDE);
-    lane->bundle_slab = slab(BUNDLES, COALESCED);
+    lane->coalesced_slab = slab(QUEUE, COALESCED);
     return lane;
 }
 
@@ -155,7 +155,7 @@ lane_free(struct lane *lane)
 {
     free(lane->out_slab);
     free(lane->in_slab);
-    free(lane->bundle_slab);
+    free(lane->coalesced_slab);
     free(lane);
 }
 
@@ -165,7 +165,7 @@ lane_prepare(struct lane *lane, int size, int control, struct sockaddr_in *to)
 {
     lane->size = size;
     lane->control = control;
-    lane->stale = BUNDLES;
+    lane->stale = QUEUE;
     memset(lane->out, 0, sizeof lane->out);
     memset(lane->in, 0, sizeof lane->in);
     memset(lane->runs, 0, sizeof lane->runs);
@@ -186,12 +186,13 @@ lane_prepare(struct lane *lane, int size, int control, struct sockaddr_in *to)
             h->msg_control = lane->in_control[i];
         }
     }
-    for (int i = 0; i < BUNDLES; i++) {
-        lane->bundle_iov[i] = (struct iovec){lane->bundle_slab + (size_t)i * COALESCED, COALESCED};
-        lane->bundles[i].msg_hdr = (struct msghdr){.msg_name = &lane->bundle_names[i],
-                                                   .msg_iov = &lane->bundle_iov[i],
-                                                   .msg_iovlen = 1,
-                                                   .msg_control = lane->bundle_control[i]};
+    for (int i = 0; i < QUEUE; i++) {
+        lane->coalesced_iov[i] =
+            (struct iovec){lane->coalesced_slab + (size_t)i * COALESCED, COALESCED};
+        lane->coalesced[i].msg_hdr = (struct msghdr){.msg_name = &lane->coalesced_names[i],
+                                                     .msg_iov = &lane->coalesced_iov[i],
+                                                     .msg_iovlen = 1,
+                                                     .msg_control = lane->coalesced_control[i]};
     }
 }
 
@@ -269,16 +270,16 @@ send_offload(struct lane *lane, int fd, int first, int count)
     lane->bytes += bytes;
 }
 
-/* Copies the datagrams of a bundle to where they belong, from message `at` on; those past the last
+/* Copies the segments of a coalesced datagram to where they belong, from message `at` on; those past the last
  * message start again at the first. Returns how many there were. */
 static inline int
-take_apart(struct lane *lane, const struct mmsghdr *bundle, int at)
+split(struct lane *lane, const struct mmsghdr *whole, int at)
 {
-    const struct msghdr *h = &bundle->msg_hdr;
-    size_t total = bundle->msg_len, segment = total;
+    const struct msghdr *h = &whole->msg_hdr;
+    size_t total = whole->msg_len, segment = total;
     int done = 0;
 
-    check(h->msg_flags & (MSG_TRUNC | MSG_CTRUNC), "a bundle was cut");
+    check(h->msg_flags & (MSG_TRUNC | MSG_CTRUNC), "a coalesced datagram was cut");
     for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR((struct msghdr *)h, c)) {
         if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO_OPTION) {
             segment = (size_t)*(int *)CMSG_DATA(c);
@@ -300,22 +301,22 @@ take_apart(struct lane *lane, const struct mmsghdr *bundle, int at)
     return done;
 }
 
-/* Receives at most `want` of the kernel's bundles, and takes them apart. Returns how many datagrams
+/* Receives at most `want` of the kernel's coalesced datagrams, and splits them. Returns how many datagrams
  * came, or -1 as recvmmsg does. */
 static inline int
 receive_offload(struct lane *lane, int fd, int first, int want, int flags)
 {
     int done = 0, got;
 
-    want = want < BUNDLES ? want : BUNDLES;
+    want = want < QUEUE ? want : QUEUE;
     for (int i = 0; i < lane->stale; i++) {
-        lane->bundles[i].msg_hdr.msg_namelen = sizeof lane->bundle_names[0];
-        lane->bundles[i].msg_hdr.msg_controllen = CONTROL;
+        lane->coalesced[i].msg_hdr.msg_namelen = sizeof lane->coalesced_names[0];
+        lane->coalesced[i].msg_hdr.msg_controllen = CONTROL;
     }
-    got = recvmmsg(fd, lane->bundles, (unsigned)want, flags, NULL);
+    got = recvmmsg(fd, lane->coalesced, (unsigned)want, flags, NULL);
     lane->stale = got < 0 ? 0 : got;
     for (int i = 0; i < got; i++) {
-        done += take_apart(lane, &lane->bundles[i], first + done);
+        done += split(lane, &lane->coalesced[i], first + done);
     }
     return got < 0 ? got : done;
 }

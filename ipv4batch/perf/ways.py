@@ -195,8 +195,8 @@ class OffloadReader(BatchReader):
 
     def stop(self) -> None:
         self._conn.gro = False
-        # A connection never takes this back by itself, since the kernel may have bundled what still
-        # waits; here nothing does.
+        # A connection never takes this back by itself, since coalesced datagrams may still
+        # wait in the socket; here none do.
         self._sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 0)
 
 

@@ -126,9 +126,9 @@ test_peek_fills_every_slot(void)
     CHECK(list.first == NULL);
 }
 
-/* A bundle of datagrams of 6 bytes, of which the kernel had more than there was room for. */
+/* A coalesced datagram of segments of 6 bytes, of which the kernel had more than there was room for. */
 static void
-test_a_bundle_is_taken_apart(void)
+test_a_coalesced_datagram_is_split(void)
 {
     static const char *const datas[] = {"aaaaaa", "bbbbbb", "ccc"};
     place to[2];
@@ -197,7 +197,7 @@ main(void)
     test_in_order_and_whole();
     test_cut();
     test_peek_fills_every_slot();
-    test_a_bundle_is_taken_apart();
+    test_a_coalesced_datagram_is_split();
     test_no_room();
     return check_status();
 }

@@ -187,7 +187,7 @@ for call in calls:
     not getattr(sys, "_is_gil_enabled", lambda: True)(),
     reason="without the GIL the lock may be another thread's, as that of Python's own lists",
 )
-def test_a_fork_while_a_thread_takes_datagrams_apart() -> None:
+def test_a_fork_while_a_thread_splits_coalesced_datagrams() -> None:
     """What that thread held when it was not copied, the child does not wait for."""
     script = """
 reading = True

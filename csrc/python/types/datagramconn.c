@@ -22,10 +22,10 @@ PyDoc_STRVAR(set_control_message_doc,
              "on=False to stop.\n\n"
              "Flags that are not named stay as they are. TTL is IP_RECVTTL, any of SRC, DST and\n"
              "INTERFACE is IP_PKTINFO, TOS is IP_RECVTOS (ip(7)); TIMESTAMP is SO_TIMESTAMPNS and\n"
-             "DROPS SO_RXQ_OVFL (socket(7)); SEGMENT is UDP_GRO (udp(7)), for those who take\n"
-             "coalesced datagrams apart themselves: see gro and Message.segments. With SEGMENT off\n"
-             "again the connection takes them apart. What arrives stands in Message.oob; give each\n"
-             "message room for it (new_control_message).\n\n"
+             "DROPS SO_RXQ_OVFL (socket(7)); SEGMENT is UDP_GRO (udp(7)): it delivers\n"
+             "coalesced datagrams whole, see gro and Message.segments. With SEGMENT off again the\n"
+             "connection splits them. Message.oob holds what arrives; give each message room for it\n"
+             "(new_control_message).\n\n"
              "Raises ValueError for flags that do not exist, NotImplementedError for those that\n"
              "the platform lacks, MemoryError and OSError.");
 
@@ -122,19 +122,17 @@ static PyGetSetDef dgram_getset[] = {
      (void *)1},
     {"gro", ipv4b_gro_get, ipv4b_gro_set,
      "Whether reads use receive offload (UDP_GRO, udp(7)); False at first.\n\n"
-     "The kernel then delivers datagrams in bundles, which are taken apart: each Message gets "
-     "one,\n"
-     "with its own n, addr and control data. What one call's messages do not take waits for the\n"
-     "next: see pending. Switched off, bundles are still taken apart, but the socket keeps the\n"
-     "option: what the kernel has bundled could not be told apart without it. Setting it raises\n"
-     "OSError on a socket that is not UDP's.",
+     "The kernel then coalesces datagrams, and the connection splits them: each Message gets one,\n"
+     "with its own n, addr and control data. Datagrams that do not fit into one call's messages\n"
+     "wait for the next call: see pending. Turning it off leaves the option on in the socket,\n"
+     "since coalesced datagrams may still wait there; the connection goes on to split them.\n"
+     "Setting it raises OSError on a socket that is not UDP's.",
      NULL},
     {"pending", ipv4b_pending_get, NULL,
-     "How many datagrams were taken from the socket that no call has given yet: those of bundles\n"
-     "that are taken apart (gro, or SEGMENT that is off again), and those of calls that ended "
-     "with\n"
-     "MemoryError.\n\n"
-     "select() and poll() do not see them, and close() drops them.",
+     "How many datagrams the connection has received that no call has returned yet: segments of\n"
+     "coalesced datagrams (gro, or SEGMENT that is off again), and datagrams of calls that ended\n"
+     "with MemoryError.\n\n"
+     "select() and poll() on the socket do not see them, and close() drops them.",
      NULL},
     {"recv_errors", ipv4b_recv_errors_get, ipv4b_recv_errors_set,
      "Whether errors of the network are kept for read_errors (IP_RECVERR, ip(7)); False at "

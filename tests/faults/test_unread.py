@@ -116,8 +116,8 @@ def test_what_was_cut_stays_cut(conn: PacketConn) -> None:
     assert message.truncated
 
 
-def bundle(conn: PacketConn, datas: list[bytes]) -> None:
-    """Datagrams that the kernel delivers in one piece."""
+def coalesce(conn: PacketConn, datas: list[bytes]) -> None:
+    """Datagrams that the kernel coalesces."""
     conn.set_control_message(ControlFlags.SEGMENT | ControlFlags.TTL)
     conn.gso = True
     assert conn.write_all([Message(data, addr=conn.local_addr) for data in datas]) == len(datas)
@@ -125,11 +125,11 @@ def bundle(conn: PacketConn, datas: list[bytes]) -> None:
 
 @pytest.mark.parametrize("how", ["gro", "SEGMENT"])
 @pytest.mark.parametrize("room", [200, 400])
-def test_a_bundle_is_taken_apart_where_that_is_asked_for_now(
+def test_a_coalesced_datagram_is_split_where_that_is_asked_for_now(
     conn: PacketConn, how: str, room: int
 ) -> None:
     datas = [bytes([i]) * 300 for i in range(9)] + [b"short"]
-    bundle(conn, datas)
+    coalesce(conn, datas)
     buffer = bytearray(65535)
     lose(conn, lambda: conn.read_from(buffer))
     assert conn.pending == 1
@@ -154,9 +154,9 @@ def test_a_bundle_is_taken_apart_where_that_is_asked_for_now(
     assert found == [data[:room] for data in datas]
 
 
-def test_what_is_left_of_a_bundle_comes_whole_again(conn: PacketConn) -> None:
+def test_what_is_left_of_a_coalesced_datagram_comes_whole_again(conn: PacketConn) -> None:
     datas = [bytes([i]) * 300 for i in range(5)]
-    bundle(conn, datas)
+    coalesce(conn, datas)
     buffer = bytearray(65535)
     lose(conn, lambda: conn.read_from(buffer))
     conn.set_control_message(ControlFlags.SEGMENT, on=False)
