@@ -4,6 +4,7 @@ import errno
 import gc
 import itertools
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -292,3 +293,12 @@ def test_an_entry_of_the_queue_is_no_datagram(conn: PacketConn) -> None:
         conn.read_from(bytearray(400), socket.MSG_DONTWAIT)
     (entry,) = conn.read_errors(wait=True)
     assert (entry.errno, entry.data) == (errno.ECONNREFUSED, SENT[1])
+
+
+def test_a_poll_of_read_fileno_sees_it(conn: PacketConn) -> None:
+    fd = conn.read_fileno()
+    send(conn, SENT[0])
+    lose(conn, read_from(conn))
+    assert select.select([fd], [], [], 0)[0]
+    assert read_from(conn)()[0][0] == len(SENT[0])
+    assert not select.select([fd], [], [], 0)[0]

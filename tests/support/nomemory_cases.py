@@ -182,6 +182,12 @@ attribute(
     "raw_sockets",
 )
 CONNECT = "sock.connect(to.getsockname())"
+case(
+    "DatagramConn.read_fileno",
+    "conn.read_fileno()",
+    "True",
+    "r == conn.read_fileno()",
+)
 for name, call, given in [
     ("Conn.local_addr", "conn.local_addr", ""),
     ("Conn.remote_addr", "conn.remote_addr", CONNECT),

@@ -9,6 +9,7 @@
 #include "python/aio/submit.h"
 #include "python/base/locks.h"
 #include "python/io/loop.h"
+#include "python/io/read_fileno.h"
 #include "python/values/addr.h"
 
 /* So many datagrams a wake-up: the loop's other callbacks wait for a tenth of a millisecond, and the
@@ -62,6 +63,7 @@ receive(ipv4b_core_object *self)
         done = ipv4b_conn_run(conn, &io);
         if (io.late != 0) {
             conn->batches.pending_error[IPV4B_READ] = io.late;
+            ipv4b_conn_announce(conn);
         }
     }
     Py_END_CRITICAL_SECTION();

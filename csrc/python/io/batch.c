@@ -14,6 +14,7 @@
 #include "python/io/count.h"
 #include "python/io/descriptor.h"
 #include "python/io/loop.h"
+#include "python/io/read_fileno.h"
 #include "python/io/waiting.h"
 
 /* Makes the plan of a turn; `refusals` is NULL for none. */
@@ -106,6 +107,7 @@ ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
     }
     else if (io->late != 0) {
         b->conn->batches.pending_error[IPV4B_READ] = io->late;
+        ipv4b_conn_announce(b->conn);
     }
     return done;
 }
@@ -152,6 +154,7 @@ run_later(ipv4b_batch *b, ipv4b_io *io)
             PyErr_Clear();
             if (b->direction == IPV4B_READ && io->error != EAGAIN && io->error != EBADF) {
                 b->conn->batches.pending_error[IPV4B_READ] = io->error;
+                ipv4b_conn_announce(b->conn);
             }
             break;
         }

@@ -17,6 +17,7 @@
 #include "core/gro.h"
 #include "core/gso.h"
 #include "core/mmsg.h"
+#include "core/readable.h"
 #include "core/signal_pipe.h"
 #include "core/unread.h"
 #include "core/wait.h"
@@ -70,6 +71,7 @@ typedef struct {
     ipv4b_gro *queue;         /* where gro keeps what did not fit; or NULL */
     ipv4b_unread_list unread; /* datagrams whose results could not be made for want of memory */
     ipv4b_queued_error *unread_errors; /* the same of the error queue; each has its next */
+    ipv4b_readable *readable;          /* what read_fileno gives to pollers, or NULL before */
 } ipv4b_conn_receiving;
 
 /* Offload of writes. */

@@ -8,6 +8,7 @@
 #include "python/io/descriptor.h"
 #include "python/io/life.h"
 #include "python/io/loop.h"
+#include "python/io/read_fileno.h"
 #include "python/io/waker.h"
 #include "python/values/addr.h"
 
@@ -101,6 +102,7 @@ ipv4b_error_queue_keep(ipv4b_conn_object *self, ipv4b_queued_error *e)
 {
     e->next = self->receiving.unread_errors;
     self->receiving.unread_errors = e;
+    ipv4b_conn_announce(self);
     ipv4b_waker_wake(self); /* the entry does not wake those who wait on the socket */
 }
 
@@ -113,6 +115,7 @@ forget_pending(ipv4b_conn_object *self, int error)
             self->batches.pending_error[direction] = 0;
         }
     }
+    ipv4b_conn_announce(self);
 }
 
 /* Takes the next entry into the list; *slot is memory for it. Returns whether it could. If not, an

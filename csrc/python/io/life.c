@@ -23,6 +23,8 @@ ipv4b_conn_forget_calls(ipv4b_conn_object *self)
     self->batches.pending_error[IPV4B_READ] = self->batches.pending_error[IPV4B_WRITE] = 0;
     ipv4b_waker_forget(self);
     life_drop_unread(self);
+    ipv4b_readable_free(self->receiving.readable); /* the eventfd is the parent's too */
+    self->receiving.readable = NULL;
     if (self->receiving.queue != NULL) {
         ipv4b_gro_after_fork(self->receiving.queue);
     }
@@ -49,6 +51,8 @@ life_release(ipv4b_conn_object *self)
         Py_DECREF(result);
     }
     life_drop_unread(self);
+    ipv4b_readable_free(self->receiving.readable);
+    self->receiving.readable = NULL;
     ipv4b_gro_free(self->receiving.queue); /* what was not read is lost, as it is in the kernel */
     self->receiving.queue = NULL;
     return 0;

@@ -3,6 +3,7 @@
 
 #include "python/io/descriptor.h"
 #include "python/io/life.h"
+#include "python/io/read_fileno.h"
 #include "python/io/waiting.h"
 #include "python/io/waker.h"
 
@@ -11,8 +12,12 @@ ipv4b_conn_raise_pending(ipv4b_conn_object *self, ipv4b_direction direction)
 {
     int late = self->batches.pending_error[direction];
 
+    if (late == 0) {
+        return 0;
+    }
     self->batches.pending_error[direction] = 0;
-    return late == 0 ? 0 : ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
+    ipv4b_conn_announce(self);
+    return ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
 }
 
 static bool
@@ -32,15 +37,21 @@ has_unread(const ipv4b_conn_object *self, const ipv4b_io *io)
 static int
 take_unread(ipv4b_conn_object *self, ipv4b_io *io)
 {
+    int r;
+
     if (io->take_unread != NULL) {
-        return io->take_unread(self, io);
+        r = io->take_unread(self, io);
     }
-    if (!is_data_read(io) || self->receiving.unread.count == 0) {
+    else if (!is_data_read(io) || self->receiving.unread.count == 0) {
         return 0;
     }
-    return (int)ipv4b_unread_take(&self->receiving.unread, io->slots,
-                                  io->n < INT_MAX ? io->n : INT_MAX, io->flags,
-                                  ipv4b_conn_splits(self));
+    else {
+        r = (int)ipv4b_unread_take(&self->receiving.unread, io->slots,
+                                   io->n < INT_MAX ? io->n : INT_MAX, io->flags,
+                                   ipv4b_conn_splits(self));
+    }
+    ipv4b_conn_announce(self);
+    return r;
 }
 
 /* Chooses where a read takes from: the queue, if it has to go through that. */
@@ -81,6 +92,9 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io)
     r = io->attempt(fd, io);
     Py_END_ALLOW_THREADS
     self->life.plain_reads -= plain;
+    if (io->queue != NULL) {
+        ipv4b_conn_announce(self);
+    }
     /* What is left in the queue does not wake those who wait on the socket. */
     if (io->queue != NULL && self->waiting.waker != NULL && self->waiting.waker->refs > 1 &&
         ipv4b_gro_pending(io->queue) > 0) {

@@ -5,6 +5,7 @@
 #include "python/io/descriptor.h"
 #include "python/io/error_queue.h"
 #include "python/io/loop.h"
+#include "python/io/read_fileno.h"
 #include "python/io/waker.h"
 #include "python/values/control.h"
 
@@ -82,6 +83,7 @@ ipv4b_datagram_settle(PyObject *op, ipv4b_datagram *d, bool lost)
         }
         else {
             ipv4b_unread_append(&self->receiving.unread, d->room, &d->slot);
+            ipv4b_conn_announce(self);
             ipv4b_waker_wake(self); /* it does not wake those who wait on the socket */
         }
         return;

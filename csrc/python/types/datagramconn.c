@@ -6,6 +6,7 @@
 #include "python/io/batch.h"
 #include "python/io/conn.h"
 #include "python/io/error_queue.h"
+#include "python/io/read_fileno.h"
 #include "python/io/write_all.h"
 #include "python/options/filter.h"
 #include "python/options/icmp.h"
@@ -132,7 +133,7 @@ static PyGetSetDef dgram_getset[] = {
      "How many datagrams the connection has received that no call has returned yet: segments of\n"
      "coalesced datagrams (gro, or SEGMENT that is off again), and datagrams of calls that ended\n"
      "with MemoryError.\n\n"
-     "select() and poll() on the socket do not see them, and close() drops them.",
+     "A poll of fileno() does not see them, one of read_fileno() does; close() drops them.",
      NULL},
     {"recv_errors", ipv4b_recv_errors_get, ipv4b_recv_errors_set,
      "Whether errors of the network are kept for read_errors (IP_RECVERR, ip(7)); False at "
@@ -188,6 +189,7 @@ static PyMethodDef dgram_methods[] = {
                    exclude_source_doc),
     KEYWORD_METHOD("include_source_specific_group", ipv4b_include_source_specific_group,
                    include_source_doc),
+    {"read_fileno", ipv4b_read_fileno, METH_NOARGS, ipv4b_read_fileno_doc},
     {"set_bpf", ipv4b_set_bpf, METH_O, ipv4b_set_bpf_doc},
     {0},
 };
