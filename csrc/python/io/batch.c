@@ -238,6 +238,7 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
     ipv4b_io io = {.limit = -1};
     long long number = 0;
     PyObject *list, *all;
+    bool begun;
     int r;
 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
@@ -261,11 +262,9 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         return NULL;
     }
     b.sender.gso = direction == IPV4B_WRITE && b.conn->sending.gso;
-    r = ipv4b_gather_begin(&b, list, kind->whole);
-    if (r < 0) {
-        ipv4b_gather_end(&b, IPV4B_LEFT);
-    }
-    else if ((r = batch_run(&b, &io, kind)) < 0) {
+    begun = ipv4b_gather_begin(&b, list, kind->whole) == 0;
+    r = begun ? batch_run(&b, &io, kind) : -1;
+    if (begun && r < 0) {
         batch_end_failed(&b, kind->whole ? IPV4B_CANCELED : IPV4B_LEFT);
     }
     else {
