@@ -330,7 +330,10 @@ def scaling(session: nox.Session) -> None:
 def bench_record(session: nox.Session) -> None:
     """Copy tables and picture of the last bench into docs/, and count instructions anew."""
     benchmark(session, "instructions")
-    names = "benchmarks.txt benchmarks-grid.txt benchmarks.svg benchmarks.png instructions.txt"
+    names = (
+        "benchmarks.txt benchmarks-grid.txt benchmarks.svg benchmarks.png instructions.txt "
+        "patterns.txt patterns.svg"
+    )
     for name in names.split():
         shutil.copy(ROOT / "build/benchmarks" / name, ROOT / "docs")
 

@@ -4,6 +4,7 @@ import pathlib
 
 import matplotlib as mpl
 from grid import BATCHES, DIRECTIONS, Cell, Measured, Spread, nanoseconds
+from patterns import Pattern
 
 mpl.use("agg")
 
@@ -36,6 +37,22 @@ CURVES = (
     ("c", 1, "C loop, offload", C, "s--"),
     ("ipv4batch", 1, "ipv4batch, offload", OURS, "o--"),
 )
+
+
+# No date of its own, and the same names in each run: it changes only when the numbers do.
+STYLE = {
+    "svg.hashsalt": "ipv4batch",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.titlecolor": TEXT,
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "font.size": 9.5,
+}
 
 
 def _whiskers(spreads: list[Spread]) -> list[list[float]]:
@@ -115,21 +132,7 @@ def _draw_curves(axes: Axes, measured: Measured, direction: str) -> None:
 
 def draw(run: str, measured: Measured, directory: pathlib.Path) -> None:
     """Write benchmarks.svg and benchmarks.png; `run` tells under them where they are from."""
-    # No date of its own, and the same names in each run: it changes only when the numbers do.
-    style = {
-        "svg.hashsalt": "ipv4batch",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": TEXT,
-        "axes.labelcolor": TEXT,
-        "axes.titlecolor": TEXT,
-        "axes.titleweight": "bold",
-        "axes.titlesize": 11,
-        "xtick.color": TEXT,
-        "ytick.color": TEXT,
-        "font.size": 9.5,
-    }
-    with plt.rc_context(style):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             2, len(DIRECTIONS), figsize=(10.5, 7.6), height_ratios=(1.15, 1), layout="constrained"
         )
@@ -148,4 +151,30 @@ def draw(run: str, measured: Measured, directory: pathlib.Path) -> None:
         )
         figure.savefig(directory / "benchmarks.svg", metadata={"Date": None, "Title": run})
         figure.savefig(directory / "benchmarks.png", dpi=130)
+        plt.close(figure)
+
+
+def draw_patterns(run: str, patterns: list[Pattern], directory: pathlib.Path) -> None:
+    """Write patterns.svg: what each way takes, in times of what it is held against."""
+    rows = [
+        (f"{pattern.title}: {way.name}", pattern.ratio(way.name), pattern.goals.get(way.name))
+        for pattern in reversed(patterns)
+        for way in reversed(pattern.ways[1:])
+    ]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(rows) + 1.3), layout="constrained")
+        for at, (_, ratio, goal) in enumerate(rows):
+            axes.barh(at, ratio.median, color=OURS, height=0.6)
+            axes.plot(
+                [ratio.lower_quartile, ratio.upper_quartile], [at, at], color=TEXT, linewidth=1
+            )
+            axes.text(ratio.upper_quartile + 0.04, at, f"{ratio.median:.2f}", va="center")
+            if goal is not None:
+                axes.plot([goal, goal], [at - 0.4, at + 0.4], color="#d9822b", linewidth=2)
+        axes.axvline(1, color=C, linewidth=1)
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_xlim(0)
+        axes.set_xlabel("times of what it is held against; orange: the goal")
+        figure.supxlabel(run, fontsize=8, color=TEXT)
+        figure.savefig(directory / "patterns.svg", metadata={"Date": None, "Title": run})
         plt.close(figure)

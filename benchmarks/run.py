@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 import memory
+import patterns
 import picture
 import pyperf
 import report
@@ -147,6 +148,7 @@ def main() -> None:
     bytes_each = memory.measure()
     measured = measure(arguments.quick, rounds, arguments.seconds)
     codecs = measure_codecs(arguments.quick)
+    used = patterns.measure(arguments.quick)
     counted = (
         scaling.count(rounds=1, threads=(1, 2), seconds=0.05)
         if arguments.quick
@@ -156,13 +158,20 @@ def main() -> None:
     run = headline(around, len(measured[report.PLAIN]["ipv4batch"]))
     grid = report.grid_text(run, measured)
     goals = report.goals_text(run, measured, codecs, bytes_each, scaling.as_text(counted))
-    print(grid, goals, sep="\n")
+    in_use = f"{run}\n{patterns.as_text(used)}"
+    print(grid, goals, in_use, sep="\n")
     directory.mkdir(parents=True, exist_ok=True)
-    everything = as_json(around, measured, counted) | {"codecs_ns": codecs, "bytes": bytes_each}
+    everything = as_json(around, measured, counted) | {
+        "codecs_ns": codecs,
+        "bytes": bytes_each,
+        "patterns_ns": patterns.as_json(used),
+    }
     (directory / "benchmarks.json").write_text(json.dumps(everything, indent=1))
     (directory / "benchmarks-grid.txt").write_text(grid)
     (directory / "benchmarks.txt").write_text(goals)
+    (directory / "patterns.txt").write_text(in_use)
     picture.draw(run, measured, directory)
+    picture.draw_patterns(run, used, directory)
 
 
 if __name__ == "__main__":

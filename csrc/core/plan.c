@@ -45,10 +45,11 @@ reserve_messages(ipv4b_gso_plan *plan, size_t n)
 {
     size_t table = 16;
 
-    if (n <= plan->capacity) {
+    if (n <= plan->capacity && plan->runs != NULL) {
         return 0;
     }
     free_messages(plan);
+    n = n > 0 ? n : 1;
     while (table < 2 * n) {
         table *= 2;
     }
@@ -207,10 +208,8 @@ path_after(const plan_input *in, ipv4b_path *before, uint32_t i)
 
 /* Begins a run with message i. */
 static inline ipv4b_run *
-run_begin(ipv4b_gso_plan *plan, uint32_t i, size_t size, size_t iovecs)
+run_begin(ipv4b_run *run, uint32_t i, size_t size, size_t iovecs)
 {
-    ipv4b_run *run = &plan->runs[plan->count++];
-
     *run = (ipv4b_run){
         .first = i,
         .last = i,
@@ -236,6 +235,7 @@ static bool
 plan_find_runs(const plan_input *in, size_t n, bool reorder)
 {
     ipv4b_gso_plan *plan = in->plan;
+    ipv4b_run *const runs = plan->runs;
     const struct msghdr *before = NULL;
     ipv4b_path *path = NULL;
     ipv4b_run *run = NULL; /* the last of `path` */
@@ -246,12 +246,12 @@ plan_find_runs(const plan_input *in, size_t n, bool reorder)
         size_t size = ipv4b_message_bytes(h), iovecs = (size_t)h->msg_iovlen;
 
         if (size > IPV4B_GSO_BYTES && reorder) {
-            (void)run_begin(plan, i, 0, 0); /* it cannot arrive, so it stands in nobody's way */
+            (void)run_begin(&runs[plan->count++], i, 0, 0); /* it cannot arrive, so it stands in nobody's way */
             continue;
         }
         if (before == NULL || !ipv4b_same_path(before, h)) {
             path = path_after(in, path, i);
-            run = reorder && path->run != IPV4B_NO_PATH ? &plan->runs[path->run] : NULL;
+            run = reorder && path->run != IPV4B_NO_PATH ? &runs[path->run] : NULL;
         }
         before = h;
         if (run != NULL && run->iovecs + iovecs <= IPV4B_IOV_MAX) {
@@ -270,7 +270,7 @@ plan_find_runs(const plan_input *in, size_t n, bool reorder)
             }
         }
         path->run = (uint32_t)plan->count;
-        run = run_begin(plan, i, size, iovecs);
+        run = run_begin(&runs[plan->count++], i, size, iovecs);
         run->path = (uint32_t)(path - plan->paths);
         if (!path->alone && size != 0 && size <= IPV4B_GSO_BYTES / 2) {
             uint32_t most = IPV4B_GSO_BYTES / (uint32_t)size;

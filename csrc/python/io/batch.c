@@ -103,7 +103,11 @@ ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
         ipv4b_gather_settle(b, (size_t)done);
     }
     if (direction == IPV4B_WRITE) {
-        ipv4b_batch_note_write(b, done < 0 ? io->error : b->sender.error);
+        int error = done < 0 ? io->error : b->sender.error;
+
+        if (error != 0 || b->sender.late != 0) {
+            ipv4b_batch_note_write(b, error);
+        }
     }
     else if (io->late != 0) {
         b->conn->batches.pending_error[IPV4B_READ] = io->late;
@@ -219,7 +223,8 @@ batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
 static int
 batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
 {
-    if (b->pinned > 0 && ipv4b_conn_raise_pending(b->conn, b->direction) < 0) {
+    if (b->pinned > 0 && b->conn->batches.pending_error[b->direction] != 0 &&
+        ipv4b_conn_raise_pending(b->conn, b->direction) < 0) {
         return kind->whole ? ipv4b_batch_annotate(0, 0) : -1;
     }
     return kind->run(b, io);
@@ -232,21 +237,27 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
              PyObject *msgs, PyObject *flags)
 {
     const ipv4b_direction direction = kind->direction;
-    ipv4b_batch b = {
-        .conn = (ipv4b_conn_object *)self,
-        .direction = direction,
-        .forward = forward,
-        .sender = {.reorder = kind->whole},
-    };
+    ipv4b_batch b;
     ipv4b_io io = {.limit = -1};
     long long number = 0;
     PyObject *list, *all;
+    bool begun;
     int r;
 
     if (flags != NULL && ipv4b_parse_int(flags, "flags", 0, INT_MAX, &number) < 0) {
         return NULL;
     }
     io.flags = (int)number;
+    /* One by one, since most of it is written before it is read, and a call costs few instructions. */
+    b.conn = (ipv4b_conn_object *)self;
+    b.direction = direction;
+    b.forward = forward;
+    b.first = b.pinned = b.start = b.moved = 0;
+    b.told = false;
+    b.sender.reorder = kind->whole;
+    b.sender.planned = false;
+    b.sender.plan = NULL;
+    b.sender.error = b.sender.refused = b.sender.late = 0;
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
@@ -264,11 +275,9 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         return NULL;
     }
     b.sender.gso = direction == IPV4B_WRITE && b.conn->sending.gso;
-    r = ipv4b_gather_begin(&b, list, kind->whole);
-    if (r < 0) {
-        ipv4b_gather_end(&b, IPV4B_LEFT);
-    }
-    else if ((r = batch_run(&b, &io, kind)) < 0) {
+    begun = ipv4b_gather_begin(&b, list, kind->whole) == 0;
+    r = begun ? batch_run(&b, &io, kind) : -1;
+    if (begun && r < 0) {
         batch_end_failed(&b, kind->whole ? IPV4B_CANCELED : IPV4B_LEFT);
     }
     else {

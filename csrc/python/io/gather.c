@@ -10,15 +10,23 @@
 /* A plan for messages of more buffers than that is not kept: those of a turn can have a million. */
 enum { KEPT_IOVECS = 4 * IPV4B_TURN };
 
+/* Where the connection keeps the arrays of its last call in this direction. */
+static ipv4b_scratch *
+scratch_of(const ipv4b_batch *b)
+{
+    return &b->conn->batches.scratch[b->direction == IPV4B_READ ? IPV4B_READ : IPV4B_WRITE];
+}
+
 /* Takes the connection's scratch if it is there and large enough; a call in another thread may have
  * it. */
 static int
 scratch_take(ipv4b_batch *b, size_t n)
 {
     ipv4b_conn_object *conn = b->conn;
+    ipv4b_scratch *kept = scratch_of(b);
 
-    b->scratch = conn->batches.scratch[b->direction];
-    conn->batches.scratch[b->direction] = (ipv4b_scratch){0};
+    b->scratch = *kept;
+    *kept = (ipv4b_scratch){0};
     if (b->sender.gso) {
         b->sender.plan = conn->sending.plan;
         conn->sending.plan = NULL;
@@ -55,9 +63,10 @@ static void
 scratch_return(ipv4b_batch *b)
 {
     ipv4b_conn_object *conn = b->conn;
+    ipv4b_scratch *kept = scratch_of(b);
 
-    if (conn->batches.scratch[b->direction].capacity == 0) {
-        conn->batches.scratch[b->direction] = b->scratch;
+    if (kept->capacity == 0) {
+        *kept = b->scratch;
     }
     else {
         ipv4b_scratch_free(&b->scratch);
