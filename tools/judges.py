@@ -179,18 +179,18 @@ def is_test_successful(test):
 }
 
 PLUGIN = """
-import asyncio
-import sys
+import asyncio.unix_events
 
 def pytest_configure(config):
     from ipv4batch import aio
-    asyncio.set_event_loop_policy(aio.EventLoopPolicy())
+    asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory = aio.EventLoop
 """
 
 
 def outcomes_of(code: str, *arguments: str, paths: list[str], verbose: bool) -> Outcomes:
     """What each test of a unittest script came to."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    known = [*paths, os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, known))}
     done = subprocess.run(
         [sys.executable, "-P", "-c", UNITTEST + FACTORIES + code, *arguments],
         env=environment,

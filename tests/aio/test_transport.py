@@ -581,6 +581,41 @@ def test_from_another_thread(our_way: Way, peer: socket.socket) -> None:
     our_way.run(main)
 
 
+def test_from_many_threads_at_once(our_way: Way) -> None:
+    """While the loop sends too, and the transport is closed in the middle."""
+    count, size = 300, 100
+
+    async def main() -> None:
+        with open_udp() as reader:
+            async with our_way.open() as (transport, protocol):
+                sent = [0] * 4
+
+                def talk(who: int) -> None:
+                    for number in range(count):
+                        transport.sendto(bytes([who]) * size, reader.local_addr)
+                        sent[who] = number + 1
+
+                threads = [threading.Thread(target=talk, args=(who,)) for who in range(4)]
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads):
+                    transport.sendto(bytes(size), reader.local_addr)
+                    await asyncio.sleep(0)
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            buffer = bytearray(size)
+                            reader.read_from(buffer, socket.MSG_DONTWAIT)
+                            assert len(set(buffer)) == 1
+                    if min(sent) > count // 2:
+                        transport.close()
+                for thread in threads:
+                    thread.join()
+                assert sent == [count] * 4
+                assert protocol.errors == []
+
+    our_way.run(main)
+
+
 # The end.
 
 

@@ -1,6 +1,8 @@
 /* core.c - see core.h. */
 #include "python/aio/core.h"
 
+#include "python/base/locks.h"
+
 void
 ipv4b_core_release_inbox(ipv4b_core_object *self)
 {
@@ -30,9 +32,11 @@ ipv4b_core_take_exception(void)
 int
 ipv4b_core_tell(ipv4b_core_object *self, const char *method, PyObject *argument)
 {
-    PyObject *transport = Py_XNewRef(self->transport);
-    PyObject *result;
+    PyObject *transport, *result;
 
+    Py_BEGIN_CRITICAL_SECTION(self);
+    transport = Py_XNewRef(self->transport);
+    Py_END_CRITICAL_SECTION();
     if (transport == NULL) {
         return 0;
     }

@@ -92,14 +92,16 @@ deliver_next(ipv4b_core_object *self, bool *delivered)
 
     *delivered = addr != NULL;
     if (addr != NULL) {
-        PyObject *protocol = Py_NewRef(self->protocol);
-        PyObject *args[3] = {protocol, data, addr};
+        PyObject *args[3] = {NULL, data, addr};
 
+        Py_BEGIN_CRITICAL_SECTION(self);
+        args[0] = Py_NewRef(self->protocol);
+        Py_END_CRITICAL_SECTION();
         ipv4b_inbox_advance(box, len);
         self->received++;
         result = PyObject_VectorcallMethod(self->state->str_datagram_received, args,
                                            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(protocol);
+        Py_DECREF(args[0]);
     }
     Py_XDECREF(data);
     Py_XDECREF(addr);

@@ -379,12 +379,20 @@ ipv4b_core_append(PyObject *op, PyObject *messages)
 static PyObject *
 resolve(ipv4b_core_object *self, PyObject *addr)
 {
-    if (self->transport == NULL || !PyTuple_Check(addr) || PyTuple_GET_SIZE(addr) != 2 ||
+    PyObject *transport, *resolved;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    transport = Py_XNewRef(self->transport);
+    Py_END_CRITICAL_SECTION();
+    if (transport == NULL || !PyTuple_Check(addr) || PyTuple_GET_SIZE(addr) != 2 ||
         !PyUnicode_Check(PyTuple_GET_ITEM(addr, 0))) {
+        Py_XDECREF(transport);
         return NULL;
     }
     PyErr_Clear();
-    return PyObject_CallMethod(self->transport, "_resolve", "(O)", addr);
+    resolved = PyObject_CallMethod(transport, "_resolve", "(O)", addr);
+    Py_DECREF(transport);
+    return resolved;
 }
 
 /* The name for the argument `addr`. Returns 0, or -1 with an exception. */

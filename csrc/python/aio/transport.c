@@ -145,9 +145,16 @@ core_get_protocol(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static int
-core_set_protocol(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+core_set_protocol(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
-    Py_SETREF(((ipv4b_core_object *)self)->protocol, Py_NewRef(value == NULL ? Py_None : value));
+    ipv4b_core_object *self = (ipv4b_core_object *)op;
+    PyObject *former;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    former = self->protocol;
+    self->protocol = Py_NewRef(value == NULL ? Py_None : value);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(former);
     return 0;
 }
 
@@ -248,14 +255,21 @@ static PyObject *
 core_lose(PyObject *op, PyObject *unused)
 {
     ipv4b_core_object *self = (ipv4b_core_object *)op;
+    PyObject *transport, *last_addr;
 
     self->reading = false;
     ipv4b_core_discard(op, unused);
     if (!self->delivering) {
         ipv4b_core_release_inbox(self);
     }
-    Py_CLEAR(self->transport);
-    Py_CLEAR(self->last_addr);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    transport = self->transport;
+    self->transport = NULL;
+    last_addr = self->last_addr;
+    self->last_addr = NULL;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(transport);
+    Py_XDECREF(last_addr);
     return core_set_protocol(op, NULL, NULL) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
