@@ -4,8 +4,6 @@
 `Header` and `ControlMessage` turn IPv4 headers and control data into objects and back.
 """
 
-from importlib.metadata import version as _version
-
 from ._ipv4batch import (
     Conn,
     ControlMessage,
@@ -21,10 +19,9 @@ from ._ipv4batch import (
     new_messages,
     parse_header,
 )
+from ._version import __version__ as __version__
 from .counters import drops_between
 from .enums import ECN, ControlFlags, ErrorOrigin, HeaderFlags, ICMPType, MTUDiscover
-
-__version__ = _version("ipv4batch")
 
 VERSION = 4
 """The IP version of every header."""

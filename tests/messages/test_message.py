@@ -16,8 +16,10 @@ from support.net import open_udp, receive
 from ipv4batch import (
     ControlFlags,
     ControlMessage,
+    Header,
     Message,
     PacketConn,
+    checksum,
     new_control_message,
 )
 
@@ -421,3 +423,22 @@ def test_segments_are_of_the_messages_own_view(conn_pair: Pair, other: Any) -> N
     (segment,) = message.segments()
     assert type(segment) is memoryview
     assert segment == b"data"
+
+
+STRIDED = memoryview(bytearray(20))[::2]
+"""A buffer whose bytes do not follow each other."""
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("buffers[1]", lambda: Message([b"", STRIDED])),
+        ("buffers", lambda: Message(STRIDED)),
+        ("oob", lambda: Message(oob=STRIDED)),
+        ("b", lambda: Header().parse(STRIDED)),
+        ("data", lambda: checksum(STRIDED)),
+    ],
+)
+def test_a_strided_buffer_is_named(field: str, call: Callable[[], object]) -> None:
+    with pytest.raises(BufferError, match=f"^{re.escape(field)}: .*contiguous"):
+        call()

@@ -73,6 +73,24 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert ipv4batch.__version__ == importlib.metadata.version("ipv4batch")
 
 
+OWN = {"", ".enums", ".counters", "._version", "._ipv4batch"}
+
+
+def test_an_import_loads_nothing_but_its_own_modules() -> None:
+    """Beside what a program with sockets, enumerations and addresses has anyway."""
+    script = """
+import sys, socket, enum, ipaddress
+before = set(sys.modules)
+import ipv4batch
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    # What an environment has imported at its start, a coverage tool for instance, is there before.
+    assert set(done.stdout.split()) <= {f"ipv4batch{name}" for name in OWN}
+
+
 @pytest.mark.parametrize("name", ["py.typed", "_ipv4batch.pyi"])
 def test_the_package_tells_its_types(name: str) -> None:
     assert (importlib.resources.files("ipv4batch") / name).is_file()

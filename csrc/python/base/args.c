@@ -62,7 +62,19 @@ ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
                      Py_TYPE(value)->tp_name);
         return -1;
     }
-    return PyObject_GetBuffer(value, view, PyBUF_SIMPLE);
+    if (PyObject_GetBuffer(value, view, PyBUF_SIMPLE) == 0) {
+        return 0;
+    }
+    if (PyErr_ExceptionMatches(PyExc_BufferError)) {
+        PyObject *type, *error, *traceback;
+
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_Format(type, "%s: %S", field, error == NULL ? Py_None : error);
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+    }
+    return -1;
 }
 
 int

@@ -51,7 +51,7 @@ program_from_bytes(PyObject *value, Py_ssize_t *count)
     ipv4b_bpf_instruction *program = NULL;
     Py_buffer view;
 
-    if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(value, "program", &view) < 0) {
         return NULL;
     }
     if (view.len % INSTRUCTION_SIZE != 0) {

@@ -57,7 +57,8 @@ ipv4b_addr_parse(ipv4b_state *state, PyObject *value, const char *field, struct 
     if (PyUnicode_Check(value)) {
         return parse_text(value, field, out);
     }
-    if (PyObject_CheckBuffer(value)) {
+    /* Not any buffer: the bytes of a number, as a numpy int32, are no address. */
+    if (PyBytes_Check(value) || PyByteArray_Check(value)) {
         return parse_packed(value, field, out);
     }
     is_address = PyObject_IsInstance(value, state->ipv4address);
