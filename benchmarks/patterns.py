@@ -1,13 +1,15 @@
-"""What programs do with batches: striping over links, relays, buffers that adjoin.
+"""What programs do with batches: striping over links, relays, buffers that adjoin, round trips.
 
-Each row is a way to do something and the way that it is held against, in one process on loopback.
-They take turns within a round, and a ratio is taken within a round. A measurement is of some
-bursts. What brings datagrams to the timed part, or takes them away from it, is not timed.
+Each row is a way to do something and the way that it is held against, in one process on loopback;
+a round trip is to another process and back. They take turns within a round, and a ratio is taken
+within a round. A measurement is of some bursts. What brings datagrams to the timed part, or takes
+them away from it, is not timed.
 """
 
 import argparse
 import gc
 import io
+import multiprocessing
 import socket
 import statistics
 import time
@@ -24,7 +26,7 @@ from rich.table import Table
 
 from ipv4batch import ControlMessage, Message, PacketConn, new_messages
 
-SIZE, BATCH, RUN = 1200, 64, 54
+SIZE, BATCH, RUN, TRIP = 1200, 64, 54, 64
 ROUNDS, BURSTS = 41, 40
 
 Burst = Callable[[], int]
@@ -70,11 +72,14 @@ class Bench:
         self._stack = stack
         self._into = new_messages(BATCH, 65535)
 
-    def open(self) -> PacketConn:
+    def open_socket(self) -> socket.socket:
         sock = self._stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         ask_for_room(sock)
         sock.bind(("127.0.0.1", 0))
-        return PacketConn(sock)
+        return sock
+
+    def open(self) -> PacketConn:
+        return PacketConn(self.open_socket())
 
     def drain(self, *conns: PacketConn) -> None:
         """Read what has come to them."""
@@ -206,11 +211,84 @@ def relays(bench: Bench) -> Iterator[Pattern]:
         )
 
 
+def echo(sock: socket.socket, busy_poll: int | None) -> None:
+    """Send each datagram back, until there comes an empty one; by the socket itself with None."""
+    if busy_poll is None:
+        buffer = memoryview(bytearray(TRIP))
+        while True:
+            count, peer = sock.recvfrom_into(buffer)
+            if count == 0:
+                return
+            sock.sendto(buffer[:count], peer)
+    conn = PacketConn(sock)
+    conn.busy_poll = busy_poll
+    messages = new_messages(1, TRIP)
+    while True:
+        conn.read_batch(messages)
+        if messages[0].n == 0:
+            return
+        conn.forward(messages)
+
+
+def trip(bench: Bench, stack: ExitStack, busy_poll: int | None) -> Burst:
+    """Ask another process and wait for its answer, both by the same means."""
+    here, there = bench.open_socket(), bench.open_socket()
+    here.connect(there.getsockname())
+    process = multiprocessing.get_context("fork").Process(target=echo, args=(there, busy_poll))
+    process.start()
+
+    def stop() -> None:
+        here.send(b"")
+        process.join()
+
+    stack.callback(stop)
+    question = bytes(TRIP)
+    if busy_poll is None:
+        buffer = bytearray(TRIP)
+
+        def burst() -> int:
+            start = time.perf_counter_ns()
+            here.send(question)
+            here.recv_into(buffer)
+            return time.perf_counter_ns() - start
+
+        return burst
+    conn = PacketConn(here)
+    conn.busy_poll = busy_poll
+    out, into = [Message(question)], new_messages(1, TRIP)
+
+    def burst_of_ours() -> int:
+        start = time.perf_counter_ns()
+        conn.write_batch(out)
+        conn.read_batch(into)
+        return time.perf_counter_ns() - start
+
+    return burst_of_ours
+
+
+def trips(bench: Bench, stack: ExitStack) -> Iterator[Pattern]:
+    """Question and answer, against a socket at both ends; the time is that of a round trip."""
+    yield Pattern(
+        "round trip",
+        [
+            Way("socket", trip(bench, stack, None)),
+            Way("ours", trip(bench, stack, 0)),
+            Way("ours, busy_poll of 100", trip(bench, stack, 100)),
+        ],
+        {"ours": 1.0, "ours, busy_poll of 100": 0.6},
+    )
+
+
 def measure(quick: bool) -> list[Pattern]:
     """All patterns, round by round."""
     with ExitStack() as stack:
         bench = Bench(stack)
-        patterns = [*striping(bench), *relays(bench), *adjoining(bench)]
+        patterns = [
+            *striping(bench),
+            *relays(bench),
+            *adjoining(bench),
+            *trips(bench, stack),
+        ]
         gc.collect()
         gc.disable()
         try:

@@ -131,6 +131,7 @@ STRUCTSEQ = {"n_fields", "n_sequence_fields", "n_unnamed_fields"}
 OPTIONS = attributes(PacketConn) - {
     *("local_addr", "remote_addr", "timeout"),  # connections.rst
     *("control_flags", "gso_error", "gso_refusals", "pending", "gso", "gro"),
+    "busy_poll",  # deadlines
     *("last_read", "last_written"),  # control-messages, offload, batches
 }
 

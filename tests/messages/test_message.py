@@ -433,7 +433,7 @@ STRIDED = memoryview(bytearray(20))[::2]
     ("field", "call"),
     [
         ("buffers[1]", lambda: Message([b"", STRIDED])),
-        ("buffers", lambda: Message(STRIDED)),
+        ("buffers[0]", lambda: Message(STRIDED)),
         ("oob", lambda: Message(oob=STRIDED)),
         ("b", lambda: Header().parse(STRIDED)),
         ("data", lambda: checksum(STRIDED)),

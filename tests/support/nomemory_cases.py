@@ -158,6 +158,7 @@ case(
 
 for name, value in {
     "Conn.timeout": "1.5",
+    "DatagramConn.busy_poll": "300",
     "Conn.tos": "8",
     "Conn.ttl": "33",
     "DatagramConn.gso": "True",

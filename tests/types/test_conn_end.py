@@ -200,6 +200,7 @@ REMEMBERED = {
     "gso": False,
     "gso_error": None,
     "gso_refusals": [],
+    "busy_poll": 0,
     "last_read": 0,
     "last_written": 0,
     "gro": False,

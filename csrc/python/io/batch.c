@@ -78,24 +78,28 @@ ipv4b_batch_note_write(ipv4b_batch *b, int error)
     }
 }
 
-Py_ssize_t
-ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
+/* Goes once through the I/O loop; `direction` is the batch's. Inlined where it is known: a call costs few
+ * instructions beside the kernel's, and most of them are choices. */
+static inline __attribute__((always_inline)) Py_ssize_t
+batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
 {
-    const ipv4b_direction direction = b->direction;
     int done;
 
-    if (b->sender.gso && !b->begun && b->conn->sending.refusals != NULL) {
+    if (direction == IPV4B_WRITE && b->sender.gso && !b->begun &&
+        b->conn->sending.refusals != NULL) {
         batch_plan(b, io->flags,
                    b->conn->sending.refusals); /* here: the table is the connection's */
     }
-    b->sender.recv_errors = b->conn->options.recv_errors;
+    if (direction == IPV4B_WRITE) {
+        b->sender.recv_errors = b->conn->options.recv_errors;
+    }
     io->direction = direction;
     io->attempt = direction == IPV4B_READ ? ipv4b_io_recv : attempt_write;
     io->slots = b->scratch.slots;
     io->n = b->pinned;
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
-    if (b->sender.refused != 0) {
+    if (direction == IPV4B_WRITE && b->sender.refused != 0) {
         /* Before a message can be let go whose path it is. */
         ipv4b_batch_note_refusals(b->conn, &b->sender, b->scratch.slots);
     }
@@ -116,6 +120,12 @@ ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
     return done;
 }
 
+Py_ssize_t
+ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io)
+{
+    return batch_move(b, io, b->direction);
+}
+
 bool
 ipv4b_batch_is_before(const ipv4b_batch *b, int64_t limit)
 {
@@ -133,7 +143,7 @@ ipv4b_batch_has_more(const ipv4b_batch *b)
 /* The later turns of read_batch and write_batch, as long as a turn moves all of its messages, without
  * waiting. What ends them is the business of the next call. Returns 0, or -1 with a signal handler's
  * exception. */
-static int
+static __attribute__((noinline)) int
 run_later(ipv4b_batch *b, ipv4b_io *io)
 {
     io->flags |= MSG_DONTWAIT;
@@ -167,13 +177,28 @@ run_later(ipv4b_batch *b, ipv4b_io *io)
 }
 
 /* The whole of read_batch or write_batch. Returns 0, or -1 with an exception. */
-static int
-run_once(ipv4b_batch *b, ipv4b_io *io)
+static inline __attribute__((always_inline)) int
+run_once(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
 {
     if (b->pinned == 0) {
         return 0;
     }
-    return ipv4b_batch_move(b, io) < 0 ? -1 : run_later(b, io);
+    if (batch_move(b, io, direction) < 0) {
+        return -1;
+    }
+    return b->start == b->pinned && ipv4b_batch_has_more(b) ? run_later(b, io) : 0;
+}
+
+static int
+run_read(ipv4b_batch *b, ipv4b_io *io)
+{
+    return run_once(b, io, IPV4B_READ);
+}
+
+static int
+run_write(ipv4b_batch *b, ipv4b_io *io)
+{
+    return run_once(b, io, IPV4B_WRITE);
 }
 
 int
@@ -220,7 +245,7 @@ batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
 }
 
 /* Makes the call with its messages gathered. Returns 0, or -1 with an exception. */
-static int
+static inline __attribute__((always_inline)) int
 batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
 {
     if (b->pinned > 0 && b->conn->batches.pending_error[b->direction] != 0 &&
@@ -232,13 +257,13 @@ batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
 
 /* Arguments are sorted out; this is a call from its first step to its last, with the connection
  * locked. */
-static PyObject *
+static inline __attribute__((always_inline)) PyObject *
 batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
              PyObject *msgs, PyObject *flags)
 {
     const ipv4b_direction direction = kind->direction;
     ipv4b_batch b;
-    ipv4b_io io = {.limit = -1};
+    ipv4b_io io;
     long long number = 0;
     PyObject *list, *all;
     bool begun;
@@ -248,14 +273,16 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         return NULL;
     }
     io.flags = (int)number;
+    io.limit = -1;
+    io.take_unread = NULL;
+    io.quiet = false;
+    io.late = 0;
     /* One by one, since most of it is written before it is read, and a call costs few instructions. */
     b.conn = (ipv4b_conn_object *)self;
     b.direction = direction;
     b.forward = forward;
-    b.first = b.pinned = b.start = b.moved = 0;
-    b.told = false;
+    b.first = b.moved = 0;
     b.sender.reorder = kind->whole;
-    b.sender.planned = false;
     b.sender.plan = NULL;
     b.sender.error = b.sender.refused = b.sender.late = 0;
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
@@ -320,13 +347,17 @@ ipv4b_read_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
 {
     static const char *const names[] = {"msgs", "flags", NULL};
     static const ipv4b_signature signature = {"read_batch", names, 1};
-    static const ipv4b_batch_kind kind = {IPV4B_READ, false, run_once};
+    static const ipv4b_batch_kind kind = {IPV4B_READ, false, run_read};
+    PyObject *result;
     PyObject *values[2] = {NULL};
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return ipv4b_batch_call(self, &kind, NULL, values[0], values[1]);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    result = batch_locked(self, &kind, NULL, values[0], values[1]);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }
 
 const char ipv4b_write_batch_doc[] =
@@ -347,11 +378,15 @@ ipv4b_write_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
 {
     static const char *const names[] = {"msgs", "flags", NULL};
     static const ipv4b_signature signature = {"write_batch", names, 1};
-    static const ipv4b_batch_kind kind = {IPV4B_WRITE, false, run_once};
+    static const ipv4b_batch_kind kind = {IPV4B_WRITE, false, run_write};
+    PyObject *result;
     PyObject *values[2] = {NULL};
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return ipv4b_batch_call(self, &kind, NULL, values[0], values[1]);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    result = batch_locked(self, &kind, NULL, values[0], values[1]);
+    Py_END_CRITICAL_SECTION();
+    return result;
 }

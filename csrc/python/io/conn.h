@@ -52,6 +52,7 @@ typedef struct {
 /* How long calls wait, and what wakes them. */
 typedef struct {
     int64_t timeout;     /* ns, 0 for non-blocking, or IPV4B_FOREVER */
+    int64_t busy_poll;   /* ns for which a read looks again before it sleeps */
     int64_t deadline[2]; /* of reads and writes, on the clock of ipv4b_now(), or IPV4B_FOREVER */
     ipv4b_waker *waker;  /* what those who wait now wait on, or NULL */
 } ipv4b_conn_waiting;

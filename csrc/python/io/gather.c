@@ -11,23 +11,23 @@
 enum { KEPT_IOVECS = 4 * IPV4B_TURN };
 
 /* Where the connection keeps the arrays of its last call in this direction. */
-static ipv4b_scratch *
-scratch_of(const ipv4b_batch *b)
+static inline ipv4b_scratch *
+scratch_of(const ipv4b_batch *b, ipv4b_direction direction)
 {
-    return &b->conn->batches.scratch[b->direction == IPV4B_READ ? IPV4B_READ : IPV4B_WRITE];
+    return &b->conn->batches.scratch[direction == IPV4B_READ ? IPV4B_READ : IPV4B_WRITE];
 }
 
 /* Takes the connection's scratch if it is there and large enough; a call in another thread may have
  * it. */
-static int
-scratch_take(ipv4b_batch *b, size_t n)
+static inline int
+scratch_take(ipv4b_batch *b, size_t n, ipv4b_direction direction)
 {
     ipv4b_conn_object *conn = b->conn;
-    ipv4b_scratch *kept = scratch_of(b);
+    ipv4b_scratch *kept = scratch_of(b, direction);
 
     b->scratch = *kept;
     *kept = (ipv4b_scratch){0};
-    if (b->sender.gso) {
+    if (direction == IPV4B_WRITE && b->sender.gso) {
         b->sender.plan = conn->sending.plan;
         conn->sending.plan = NULL;
     }
@@ -63,7 +63,7 @@ static void
 scratch_return(ipv4b_batch *b)
 {
     ipv4b_conn_object *conn = b->conn;
-    ipv4b_scratch *kept = scratch_of(b);
+    ipv4b_scratch *kept = scratch_of(b, b->direction);
 
     if (kept->capacity == 0) {
         *kept = b->scratch;
@@ -303,13 +303,8 @@ fill(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *typ
 }
 
 PyObject *
-ipv4b_gather_list(PyObject *msgs)
+ipv4b_gather_copy(PyObject *msgs)
 {
-#ifndef Py_GIL_DISABLED /* else another thread may change a list at any moment */
-    if (PyList_CheckExact(msgs)) {
-        return Py_NewRef(msgs);
-    }
-#endif
     if (!PySequence_Check(msgs)) {
         PyErr_Format(PyExc_TypeError, "msgs: a sequence of Message is required, not %.100s",
                      Py_TYPE(msgs)->tp_name);
@@ -436,53 +431,75 @@ check_all(const ipv4b_batch *b, bool cancel)
     return r < 0 || (cancel && cancel_later(b) < 0) ? -1 : check_pause(b);
 }
 
-/* Pins the messages from b->first on. */
+/* Pins n messages of forward. */
+static __attribute__((noinline)) int
+gather_forwarded(ipv4b_batch *b, PyObject **items, size_t n)
+{
+    b->pinned = ipv4b_forward_fill(b->forward, &b->scratch, items, n, b->conn->state->message_type);
+    if (b->pinned < n) {
+        return refuse(b, b->first + b->pinned);
+    }
+    if (ipv4b_forward_trim(b->forward->scratch, b->scratch.slots, n) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* Pins the n messages of a turn, from b->first on. Compiled once for each direction. */
 static inline __attribute__((always_inline)) int
-gather_turn(ipv4b_batch *b)
+gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
 {
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
-    size_t left = b->n - b->first, n = left < IPV4B_TURN ? left : IPV4B_TURN;
-    PyTypeObject *type = b->conn->state->message_type;
 
     b->start = 0;
     b->begun = !b->sender.gso;
     b->told = b->sender.planned = false;
     b->sender.done = 0;
-    if (b->direction == IPV4B_READ) {
-        b->pinned = fill(&b->scratch, items, n, type, IPV4B_READ);
+    if (direction == IPV4B_WRITE && b->forward != NULL) {
+        return gather_forwarded(b, items, n);
     }
-    else if (b->forward == NULL) {
-        b->pinned = fill(&b->scratch, items, n, type, IPV4B_WRITE);
-    }
-    else {
-        b->pinned = ipv4b_forward_fill(b->forward, &b->scratch, items, n, type);
-        if (b->pinned == n && ipv4b_forward_trim(b->forward->scratch, b->scratch.slots, n) < 0) {
-            PyErr_NoMemory();
-            return -1;
-        }
-    }
+    b->pinned = fill(&b->scratch, items, n, b->conn->state->message_type, direction);
     return b->pinned < n ? refuse(b, b->first + b->pinned) : 0;
 }
 
 int
 ipv4b_gather_next(ipv4b_batch *b)
 {
+    size_t left;
+
     b->first += b->pinned;
     b->pinned = b->start = 0;
     if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
         PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
         return -1;
     }
-    return gather_turn(b);
+    left = b->n - b->first;
+    left = left < IPV4B_TURN ? left : IPV4B_TURN;
+    return b->direction == IPV4B_READ ? gather_turn(b, left, IPV4B_READ)
+                                      : gather_turn(b, left, IPV4B_WRITE);
+}
+
+static inline __attribute__((always_inline)) int
+gather_begin(ipv4b_batch *b, PyObject *list, bool cancel, ipv4b_direction direction)
+{
+    size_t n = (size_t)PySequence_Fast_GET_SIZE(list);
+
+    b->list = list;
+    b->n = n;
+    if (n > IPV4B_TURN) {
+        n = IPV4B_TURN;
+    }
+    if (scratch_take(b, n, direction) < 0 || (b->n > n && check_all(b, cancel) < 0)) {
+        b->start = b->pinned = 0;
+        return -1;
+    }
+    return gather_turn(b, n, direction);
 }
 
 int
 ipv4b_gather_begin(ipv4b_batch *b, PyObject *list, bool cancel)
 {
-    b->list = list;
-    b->n = (size_t)PySequence_Fast_GET_SIZE(list);
-    if (scratch_take(b, b->n < IPV4B_TURN ? b->n : IPV4B_TURN) < 0) {
-        return -1;
-    }
-    return b->n > IPV4B_TURN && check_all(b, cancel) < 0 ? -1 : gather_turn(b);
+    return b->direction == IPV4B_READ ? gather_begin(b, list, cancel, IPV4B_READ)
+                                      : gather_begin(b, list, cancel, IPV4B_WRITE);
 }

@@ -34,9 +34,21 @@ typedef struct {
     ipv4b_sender sender;
 } ipv4b_batch;
 
+/* The same for what is no list. */
+PyObject *ipv4b_gather_copy(PyObject *msgs);
+
 /* The argument msgs as a list or tuple. With the GIL a list may change while it is used: see
  * ipv4b_gather_next. New, or NULL with TypeError or what a sequence raised. */
-PyObject *ipv4b_gather_list(PyObject *msgs);
+static inline PyObject *
+ipv4b_gather_list(PyObject *msgs)
+{
+#ifndef Py_GIL_DISABLED /* else another thread may change a list at any moment */
+    if (PyList_CheckExact(msgs)) {
+        return Py_NewRef(msgs);
+    }
+#endif
+    return ipv4b_gather_copy(msgs);
+}
 
 /* Takes memory for the call, looks at all messages of a list that needs more than one turn, and pins
  * those of the first turn. With `cancel` the messages of later turns get the errno ECANCELED. Returns

@@ -146,6 +146,32 @@ ipv4b_conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
     return 0;
 }
 
+/* A second: whoever looks longer than that has nothing else to do, and can look again. */
+enum { BUSY_POLL_MAX = 1000000, NS_PER_US = 1000 };
+
+PyObject *
+ipv4b_conn_get_busy_poll(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t ns = IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->waiting.busy_poll);
+
+    return PyLong_FromLongLong(ns / NS_PER_US);
+}
+
+int
+ipv4b_conn_set_busy_poll(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    long long us;
+
+    if (ipv4b_check_set(value, "busy_poll") < 0 ||
+        ipv4b_parse_int(value, "busy_poll", 0, BUSY_POLL_MAX, &us) < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    IPV4B_STORE_RELAXED(((ipv4b_conn_object *)self)->waiting.busy_poll, us * NS_PER_US);
+    Py_END_CRITICAL_SECTION();
+    return 0;
+}
+
 /* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
  * between. */
 static PyObject *

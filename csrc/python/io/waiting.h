@@ -21,6 +21,9 @@ int ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_
 PyObject *ipv4b_conn_get_timeout(PyObject *self, void *closure);
 int ipv4b_conn_set_timeout(PyObject *self, PyObject *value, void *closure);
 
+PyObject *ipv4b_conn_get_busy_poll(PyObject *self, void *closure);
+int ipv4b_conn_set_busy_poll(PyObject *self, PyObject *value, void *closure);
+
 PyObject *ipv4b_conn_set_deadline(PyObject *self, PyObject *value);
 PyObject *ipv4b_conn_set_read_deadline(PyObject *self, PyObject *value);
 PyObject *ipv4b_conn_set_write_deadline(PyObject *self, PyObject *value);

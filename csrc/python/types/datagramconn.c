@@ -7,6 +7,7 @@
 #include "python/io/conn.h"
 #include "python/io/error_queue.h"
 #include "python/io/read_fileno.h"
+#include "python/io/waiting.h"
 #include "python/io/write_all.h"
 #include "python/options/filter.h"
 #include "python/options/icmp.h"
@@ -114,6 +115,13 @@ static PyGetSetDef dgram_getset[] = {
      "such a path go one by one; then it is tried again. At most 1024 paths are remembered, and\n"
      "the oldest go. Errors: EMSGSIZE (EINVAL before Linux 6.14) for a route with a small MTU,\n"
      "EIO for a device without checksum offload.",
+     NULL},
+    {"busy_poll", ipv4b_conn_get_busy_poll, ipv4b_conn_set_busy_poll,
+     "How many microseconds a read looks again before it sleeps, 0 to 1000000; 0 at first.\n\n"
+     "Waking up takes longer than the way of a datagram on a fast link. A read that looks again,\n"
+     "without the GIL, saves that, and uses a processor meanwhile. Signals, close() and deadlines\n"
+     "end it within a millisecond; a read that may not wait does not do it. It is the package's\n"
+     "own, and not SO_BUSY_POLL (socket(7)).",
      NULL},
     {"last_read", dgram_get_last_count, NULL,
      "How many messages the last read_batch received, also where an exception ended it.", NULL},
