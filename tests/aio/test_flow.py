@@ -31,10 +31,11 @@ class Link:
         # A device that has no room for all of a run drops what it has none for, as a network does.
         self.recv_errors = full == errno.ENOBUFS
         self.to = (NEAR, self.reader.local_addr[1])
+        self.other: PacketConn = network.open_udp("server")
 
-    def assert_arrive(self, count: int = COUNT) -> None:
+    def assert_arrive(self, count: int = COUNT, reader: PacketConn | None = None) -> None:
         for number in range(count):
-            self.reader.read_from(buffer := bytearray(SIZE))
+            (reader or self.reader).read_from(buffer := bytearray(SIZE))
             assert buffer[:8] == b"%08d" % number
 
 
@@ -139,5 +140,23 @@ def test_messages_wait_too(link: Link) -> None:
         await until(lambda: transport.get_write_buffer_size() == 0)
         link.assert_arrive()
         assert protocol.errors == []
+
+    run(link, main)
+
+
+@each_full
+def test_two_peers_in_turn(link: Link) -> None:
+    """With offload the runs of one peer go before those of the other, and room ends in between."""
+
+    async def main(transport: Any, protocol: Recorder) -> None:
+        for number in range(COUNT):
+            transport.sendto(datagram(number), link.to)
+            transport.sendto(datagram(number), (NEAR, link.other.local_addr[1]))
+        await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() > 0
+        await until(lambda: transport.get_write_buffer_size() == 0)
+        assert protocol.errors == []
+        link.assert_arrive()
+        link.assert_arrive(reader=link.other)
 
     run(link, main)
