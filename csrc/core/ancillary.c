@@ -340,3 +340,26 @@ ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int changed, unsign
     }
     return 0;
 }
+
+int
+ipv4b_ancillary_found(int fd, unsigned int *flags)
+{
+    *flags = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        int on = 0;
+        socklen_t len = sizeof on;
+
+        if (rows[i].option < 0) {
+            continue;
+        }
+        if (getsockopt(fd, rows[i].level, rows[i].option, &on, &len) < 0) {
+            if (errno != ENOPROTOOPT && errno != EOPNOTSUPP && errno != EINVAL) {
+                return -errno;
+            }
+        }
+        else if (on != 0) {
+            *flags |= rows[i].flags;
+        }
+    }
+    return 0;
+}

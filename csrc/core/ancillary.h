@@ -59,4 +59,8 @@ int ipv4b_ancillary_marshal(const ipv4b_ancillary *in, void *buf, size_t cap);
 int ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int changed,
                             unsigned int *current);
 
+/* Finds out what the kernel delivers already. *flags gets all flags of each option that is on. Returns 0 or
+ * -errno; a socket that lacks an option does not deliver its item. */
+int ipv4b_ancillary_found(int fd, unsigned int *flags);
+
 #endif

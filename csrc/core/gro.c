@@ -6,11 +6,15 @@
 #include "ancillary.h"
 #include "cmsg.h"
 #include "iovec.h"
+#include "kept.h"
 #include "mmsg.h"
 
 /* Page-aligned: the kernel's copy to an odd address takes several times as long on some
  * processors. */
 enum { BUFFERS = 64, BUFFER_SIZE = 65536, ALIGNMENT = 4096 };
+
+/* Control data of a buffer: also of items that others have asked the kernel for, lest they push out ours. */
+enum { CONTROL_SIZE = 2 * IPV4B_ANCILLARY_MAX };
 
 /* A buffer that was filled: what holds for all of its datagrams, found out once. */
 typedef struct {
@@ -29,7 +33,7 @@ struct ipv4b_gro {
     ipv4b_slot slots[BUFFERS];
     struct iovec iov[BUFFERS];
     struct sockaddr_in names[BUFFERS];
-    unsigned char control[BUFFERS][IPV4B_ANCILLARY_MAX];
+    unsigned char control[BUFFERS][CONTROL_SIZE];
     unsigned char *memory; /* BUFFERS of BUFFER_SIZE */
     size_t prepared;       /* buffers whose slot is set up for a receive */
     size_t count;          /* buffers that were filled by the last receive */
@@ -37,6 +41,7 @@ struct ipv4b_gro {
     size_t offset;         /* bytes of it that are used up */
     source source;         /* what is in it */
     size_t left;           /* datagrams in all buffers that are not used up */
+    atomic_bool keeps;     /* UDP_GRO was set, and is to stay so */
     atomic_size_t pending; /* the same after each call, for whoever does not hold the lock */
 };
 
@@ -151,6 +156,11 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
     }
     for (; q->prepared < n; q->prepared++) {
         prepare(q, q->prepared);
+    }
+    /* Without the option the kernel does not tell the segment size of what it has coalesced already
+     * (udp_cmsg_recv, include/linux/udp.h): whole datagrams would look like one. */
+    if (atomic_load_explicit(&q->keeps, memory_order_relaxed)) {
+        ipv4b_keep_option(fd, IPPROTO_UDP, IPV4B_UDP_GRO);
     }
     r = ipv4b_mmsg_recv(fd, q->slots, n, flags & ~(MSG_PEEK | MSG_TRUNC), late);
     q->count = r < 0 ? 0 : (size_t)r;
@@ -305,6 +315,12 @@ ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, boo
     atomic_store_explicit(&q->pending, q->left, memory_order_relaxed);
     (void)pthread_mutex_unlock(&q->lock);
     return r;
+}
+
+void
+ipv4b_gro_keep_option(ipv4b_gro *q)
+{
+    atomic_store_explicit(&q->keeps, true, memory_order_relaxed);
 }
 
 size_t

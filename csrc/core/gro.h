@@ -23,6 +23,9 @@ void ipv4b_gro_free(ipv4b_gro *q);
 /* How many datagrams were waiting in the queue after the last receive; takes no lock. */
 size_t ipv4b_gro_pending(const ipv4b_gro *q);
 
+/* The socket has UDP_GRO from now on: the queue sets it again before a receive if someone has cleared it. */
+void ipv4b_gro_keep_option(ipv4b_gro *q);
+
 /* Fills slots, first from the queue and then from the socket without waiting, as ipv4b_mmsg_recv
  * does. With MSG_PEEK in flags the first datagram fills every slot and stays, as with recvmmsg.
  * With `receive` false the socket is not read, and an empty queue gives -EAGAIN. */

@@ -132,9 +132,9 @@ enum { IPV4B_SO_NO_CHECK = -1 };
 /* From linux/udp.h (UDP_SEGMENT since Linux 4.18, UDP_GRO since 5.0), which older C libraries do
  * not carry. */
 #if defined(__linux__)
-enum { IPV4B_UDP_SEGMENT = 103, IPV4B_UDP_GRO = 104 };
+enum { IPV4B_UDP_SEGMENT = 103, IPV4B_UDP_GRO = 104, IPV4B_UDP_CORK = 1 };
 #else
-enum { IPV4B_UDP_SEGMENT = -1, IPV4B_UDP_GRO = -1 };
+enum { IPV4B_UDP_SEGMENT = -1, IPV4B_UDP_GRO = -1, IPV4B_UDP_CORK = -1 };
 #endif
 
 /* Errors of the network on a queue of the socket, and what is known of the path (ip(7)). */

@@ -63,6 +63,7 @@ typedef struct {
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
     unsigned int multicast_ifindex; /* as it was set here, or 0 */
     bool recv_errors;
+    bool header_included; /* what is written starts with an IPv4 header: IP_HDRINCL */
 } ipv4b_conn_options;
 
 /* Coalesced datagrams on their way to the caller. */

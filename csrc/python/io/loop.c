@@ -1,6 +1,7 @@
 /* loop.c - see loop.h. */
 #include "python/io/loop.h"
 
+#include "core/kept.h"
 #include "python/io/descriptor.h"
 #include "python/io/life.h"
 #include "python/io/read_fileno.h"
@@ -79,6 +80,7 @@ ipv4b_io_recv(int fd, ipv4b_io *io)
 static int
 conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
 {
+    bool keeps_header = self->options.header_included && io->direction == IPV4B_WRITE;
     bool plain;
     int r;
 
@@ -89,6 +91,9 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
     plain = io->queue == NULL && is_data_read(io);
     self->life.plain_reads += plain;
     Py_BEGIN_ALLOW_THREADS
+    if (keeps_header) {
+        ipv4b_keep_option(fd, IPPROTO_IP, IP_HDRINCL);
+    }
     do {
         r = io->attempt(fd, io);
     } while (r == -EAGAIN && busy > 0 && ipv4b_now() < busy);

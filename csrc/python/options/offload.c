@@ -48,6 +48,25 @@ gro_make_queue(ipv4b_conn_object *self)
     return 0;
 }
 
+/* The kernel coalesces from now on. */
+static void
+gro_note_coalescing(ipv4b_conn_object *self)
+{
+    self->receiving.coalescing = true;
+    ipv4b_gro_keep_option(self->receiving.queue);
+}
+
+int
+ipv4b_gro_take_over(ipv4b_conn_object *self)
+{
+    if (gro_make_queue(self) < 0) {
+        return -1;
+    }
+    self->receiving.gro = true;
+    gro_note_coalescing(self);
+    return 0;
+}
+
 int
 ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
 {
@@ -64,7 +83,7 @@ ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
         if (gro_make_queue(self) < 0) {
             return -1;
         }
-        self->receiving.coalescing = true;
+        gro_note_coalescing(self);
     }
     return request_control(self, operation, fd, on ? had | flags : had & ~flags, flags,
                            self->receiving.coalescing);
@@ -226,7 +245,7 @@ ipv4b_gro_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
             ? -1
             : request_control(self, "gro", fd, self->options.control_flags, IPV4B_CM_SEGMENT, true);
     if (r == 0) {
-        self->receiving.coalescing = true;
+        gro_note_coalescing(self);
     }
     else {
         IPV4B_STORE_RELAXED(self->receiving.gro, false);

@@ -10,6 +10,7 @@
 #include "python/io/waiting.h"
 #include "python/io/write_all.h"
 #include "python/options/filter.h"
+#include "python/options/found.h"
 #include "python/options/icmp.h"
 #include "python/options/multicast.h"
 #include "python/options/offload.h"
@@ -97,7 +98,8 @@ dgram_get_last_count(PyObject *op, void *closure)
 
 static PyGetSetDef dgram_getset[] = {
     {"control_flags", dgram_get_control_flags, NULL,
-     "The ControlFlags, as an int, that set_control_message has turned on.", NULL},
+     "The ControlFlags, as an int, that set_control_message has turned on, or the socket had on.",
+     NULL},
     {"gso", ipv4b_gso_get, ipv4b_gso_set,
      "Whether writes use segmentation offload (UDP_SEGMENT, udp(7)); False at first.\n\n"
      "Messages of one path (destination and control data) and of one size go to the kernel as one\n"
@@ -130,7 +132,8 @@ static PyGetSetDef dgram_getset[] = {
      "such as that of a signal handler.",
      (void *)1},
     {"gro", ipv4b_gro_get, ipv4b_gro_set,
-     "Whether reads use receive offload (UDP_GRO, udp(7)); False at first.\n\n"
+     "Whether reads use receive offload (UDP_GRO, udp(7)). At first as the socket has it: False\n"
+     "for a new one.\n\n"
      "The kernel then coalesces datagrams, and the connection splits them: each Message gets one,\n"
      "with its own n, addr and control data. Datagrams that do not fit into one call's messages\n"
      "wait for the next call: see pending. Turning it off leaves the option on in the socket,\n"
@@ -144,8 +147,8 @@ static PyGetSetDef dgram_getset[] = {
      "A poll of fileno() does not see them, one of read_fileno() does; close() drops them.",
      NULL},
     {"recv_errors", ipv4b_recv_errors_get, ipv4b_recv_errors_set,
-     "Whether errors of the network are kept for read_errors (IP_RECVERR, ip(7)); False at "
-     "first.\n\n"
+     "Whether errors of the network are kept for read_errors (IP_RECVERR, ip(7)). At first as the "
+     "socket has it: False for a new one.\n\n"
      "While it is on, an error that came for one peer does not fail a write to another.",
      NULL},
     {"mtu_discover", ipv4b_sockopt_get, ipv4b_sockopt_set,
@@ -205,8 +208,11 @@ static PyMethodDef dgram_methods[] = {
 static int
 dgram_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return ipv4b_conn_init(self, args, kwargs, 1U << SOCK_DGRAM | 1U << SOCK_RAW,
-                           "an AF_INET socket of type SOCK_DGRAM or SOCK_RAW");
+    if (ipv4b_conn_init(self, args, kwargs, 1U << SOCK_DGRAM | 1U << SOCK_RAW,
+                        "an AF_INET socket of type SOCK_DGRAM or SOCK_RAW") < 0) {
+        return -1;
+    }
+    return ipv4b_found_take_over(self, false);
 }
 
 PyDoc_STRVAR(dgram_doc, "DatagramConn(sock)\n--\n\n"

@@ -171,7 +171,9 @@ PyDoc_STRVAR(packetconn_doc,
              "Batches of datagrams through an AF_INET socket of type SOCK_DGRAM or SOCK_RAW.\n\n"
              "sock is a socket.socket or another object with fileno(), which is kept and asked at\n"
              "every call; or an int, a descriptor that is borrowed and never closed. Raises\n"
-             "TypeError or ValueError that says what the argument is instead. On a raw socket\n"
+             "TypeError or ValueError that says what the argument is instead, or which option of the\n"
+             "socket changes what is sent. Options that change what is received are taken over, as if\n"
+             "they had been set here: see control_flags, gro and recv_errors. On a raw socket\n"
              "read_from takes the IPv4 header off; read_batch gives whole packets, as Go's ReadBatch.");
 
 static PyType_Slot packetconn_slots[] = {

@@ -3,7 +3,7 @@
 
 #include "python/base/buffers.h"
 #include "python/io/single.h"
-#include "python/options/sockopt.h"
+#include "python/options/found.h"
 #include "python/types/conn.h"
 #include "python/values/header.h"
 
@@ -193,14 +193,11 @@ static PyMethodDef rawconn_methods[] = {
 static int
 rawconn_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    int on = 1;
-
     if (ipv4b_conn_init(op, args, kwargs, 1U << SOCK_RAW, "an AF_INET socket of type SOCK_RAW") <
         0) {
         return -1;
     }
-    return ipv4b_setsockopt(self, "setsockopt IP_HDRINCL", IPPROTO_IP, IP_HDRINCL, &on, sizeof on);
+    return ipv4b_found_take_over(op, true);
 }
 
 PyDoc_STRVAR(rawconn_doc,
