@@ -13,7 +13,7 @@ TOOLS := .venv/$(or $(TAG),none)/nox
 NOX = $(TOOLS)/bin/python -m nox --no-error-on-external-run
 
 SESSIONS = demo test-c test-msan test-nommsg test-pythons test-cross sanitize freethreaded tsan leaks memcheck coverage \
-    fuzz soak bench bench-quick bench-record instructions scaling lint format docs judges dist
+    fuzz soak bench bench-aio bench-quick bench-record instructions scaling lint format docs judges dist
 
 .PHONY: help test clean prerequisites $(SESSIONS)
 

@@ -308,6 +308,12 @@ def bench(session: nox.Session) -> None:
     benchmark(session, "run")
 
 
+@nox.session(name="bench-aio")
+def bench_aio(session: nox.Session) -> None:
+    """Measure asyncio's endpoints, uvloop's and rloop's beside ours: on a quiet machine."""
+    benchmark(session, "aio")
+
+
 @nox.session(name="bench-quick")
 def bench_quick(session: nox.Session) -> None:
     """Run a smoke test of the benchmarks."""

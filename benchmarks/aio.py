@@ -1,6 +1,6 @@
 """asyncio's datagram endpoints, uvloop's and rloop's, beside ipv4batch's on the same loops.
 
-    python benchmarks/aio.py [--quick] [--rounds N] [--record FILE]
+    python benchmarks/aio.py [--quick] [--rounds N] [--loops LOOP ...] [--record FILE]
 
 Each loop runs in a process of its own. They take turns: each measurement of a round is made on all
 loops before the next one is. A figure is the median over the rounds; a ratio is the median of the
@@ -38,9 +38,11 @@ BURST = 1000
 SENT = 256
 """Datagrams that are sent in one iteration of the loop."""
 CLIENTS = 1000
-SECONDS = 0.5
-"""How long the clients of an echo server ask."""
-PINGS = 2000
+SECONDS = 0.03
+"""How long the clients of a server ask, for each repeat."""
+PINGS = 150
+"""Questions of a lone client, for each repeat."""
+MILLION = 1_000_000
 
 BASES = ("asyncio", "uvloop", "rloop")
 
@@ -236,18 +238,18 @@ class Child:
 
     async def echo(self, task: Task, repeats: int) -> Any:
         """Nanoseconds a request, with all clients asking; and of an answer p50 and p99."""
-        return await self.serve(Echo, ask_together, task.size)
+        return await self.serve(Echo, ask_together, task.size, repeats)
 
     async def lookup(self, task: Task, repeats: int) -> Any:
         """The same of a server that looks names up."""
-        return await self.serve(Lookup, ask_together, task.size)
+        return await self.serve(Lookup, ask_together, task.size, repeats)
 
     async def ping(self, task: Task, repeats: int) -> Any:
         """The median time of a question and its answer, in nanoseconds."""
-        return await self.serve(Echo, ask_alone, task.size)
+        return await self.serve(Echo, ask_alone, task.size, repeats)
 
-    async def memory(self) -> tuple[float, float]:
-        """Kilobytes a transport of 200, and by how many a million datagrams make it grow."""
+    async def memory(self, datagrams: int) -> tuple[float, float]:
+        """Kilobytes a transport of 200, and by how many so many datagrams make it grow."""
 
         def resident() -> float:
             return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * (
@@ -259,7 +261,7 @@ class Child:
         each = (resident() - before) / len(made)
         await self.receive(Task("receive", 64, 1, True), 50)
         before = resident()
-        await self.receive(Task("receive", 64, 1, True), 1000)
+        await self.receive(Task("receive", 64, 1, True), datagrams // BURST)
         grown = resident() - before
         for transport, _ in made:
             transport.close()
@@ -267,7 +269,7 @@ class Child:
         return each, grown
 
 
-def ask_together(queue: Any, port: int, size: int) -> None:
+def ask_together(queue: Any, port: int, size: int, repeats: int) -> None:
     """CLIENTS clients, each with an address of its own, ask as soon as they are answered."""
     with PacketConn(roomy_socket("0.0.0.0")) as conn:
         conn.set_control_message(ControlFlags.DST)
@@ -283,7 +285,7 @@ def ask_together(queue: Any, port: int, size: int) -> None:
         asked = dict.fromkeys(questions, start)
         times = []
         conn.write_all(list(questions.values()))
-        while time.perf_counter_ns() - start < SECONDS * 1e9:
+        while time.perf_counter_ns() - start < SECONDS * repeats * 1e9:
             n = conn.read_batch(answers)
             now = time.perf_counter_ns()
             again = []
@@ -299,19 +301,19 @@ def ask_together(queue: Any, port: int, size: int) -> None:
         queue.put([each, cuts[49], cuts[98]])
 
 
-def ask_alone(queue: Any, port: int, size: int) -> None:
+def ask_alone(queue: Any, port: int, size: int, repeats: int) -> None:
     """One client that waits for each answer."""
     times = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
         sock.connect(("127.0.0.1", port))
         data, buffer = bytes(size), bytearray(size)
-        for _ in range(PINGS):
+        for _ in range(PINGS * repeats):
             start = time.perf_counter_ns()
             sock.send(data)
             sock.recv_into(buffer)
             times.append(time.perf_counter_ns() - start)
-    queue.put(statistics.median(times[PINGS // 8 :]))
+    queue.put(statistics.median(times[len(times) // 8 :]))
 
 
 def be_child(base: str, ours: bool) -> None:
@@ -321,14 +323,14 @@ def be_child(base: str, ours: bool) -> None:
         for line in sys.stdin:
             kind, *rest, repeats = json.loads(line)
             if kind == "memory":
-                print(json.dumps(runner.run(child.memory())), flush=True)
+                print(json.dumps(runner.run(child.memory(repeats))), flush=True)
             else:
                 task = Task(kind, *rest)
                 print(json.dumps(runner.run(getattr(child, kind)(task, repeats))), flush=True)
 
 
 @contextlib.contextmanager
-def children() -> Iterator[dict[tuple[str, bool], subprocess.Popen[str]]]:
+def children(bases: list[str]) -> Iterator[dict[tuple[str, bool], subprocess.Popen[str]]]:
     """The processes, by loop and by whose transport it is."""
     running = {
         (base, ours): subprocess.Popen(
@@ -337,8 +339,7 @@ def children() -> Iterator[dict[tuple[str, bool], subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for base in BASES
-        if base == "asyncio" or importlib.util.find_spec(base) is not None
+        for base in bases
         for ours in (False, True)
     }
     try:
@@ -421,18 +422,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--record", type=pathlib.Path, help="write the table to this file too")
+    parser.add_argument("--loops", nargs="+", choices=BASES, default=BASES)
     parser.add_argument("--child", choices=BASES, help=argparse.SUPPRESS)
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         be_child(arguments.child, arguments.ours)
         return
+    bases = [
+        base
+        for base in arguments.loops
+        if base == "asyncio" or importlib.util.find_spec(base) is not None
+    ]
     rounds, repeats = (1, 2) if arguments.quick else (arguments.rounds, 15)
-    with children() as running:
-        bases = [base for base in BASES if (base, True) in running]
+    datagrams = MILLION // 50 if arguments.quick else MILLION
+    with children(bases) as running:
         found = measure(rounds, repeats, running)
-    with children() as running:  # memory that was used before hides what is used now
-        each, grown = ask(running["asyncio", True], ["memory", 0])
+    with children(["asyncio"]) as running:  # memory that was used before hides what is used now
+        each, grown = ask(running["asyncio", True], ["memory", datagrams])
     lines = [
         f"Python {platform.python_version()}, Linux {platform.release()}, "
         f"{os.cpu_count()} processors, {rounds} rounds",
@@ -441,7 +448,7 @@ def main() -> None:
         "",
         *latencies(found, bases),
         "",
-        f"memory: {each:.0f} KiB a transport; a million datagrams through one: {grown:+.0f} KiB",
+        f"memory: {each:.0f} KiB a transport; {datagrams} datagrams through one: {grown:+.0f} KiB",
     ]
     print("\n".join(lines))
     if arguments.record:

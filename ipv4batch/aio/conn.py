@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+TURN = 1024
+"""So many messages at a time: as PacketConn.write_all does it."""
+
+OF_THE_CONNECTION = (errno.EBADF, errno.ENOMEM, errno.ENOTSOCK)
+"""Errors that are no message's."""
+
 NO_BUFFERS_TRIES = 7
 NO_BUFFERS_FIRST = 0.001
 """A full device queue is waited for as PacketConn.write_all does it: 1, 2, 4, ... 64 ms."""
@@ -215,51 +221,75 @@ class AsyncPacketConn:
         return await self._write_list(
             msgs,
             errors,
-            lambda rest: self.conn.forward(rest, addr, flags | socket.MSG_DONTWAIT, errors),
+            lambda rest: self.conn.forward(rest, addr, flags | socket.MSG_DONTWAIT),
         )
 
     async def _write_list(
         self, msgs: Sequence[Message], errors: str, write: Callable[[Sequence[Message]], int]
     ) -> int:
-        """Call `write` for what has not gone yet, and wait in between."""
+        """Call `write`, which stops at what fails, for what has not gone yet, and wait in between.
+
+        A turn of the list at a time, since what is left is looked for after each stop.
+        """
         if errors not in ("raise", "skip"):
             raise ValueError(f"errors: 'raise' or 'skip' is required, not {errors!r}")
+        self._enter()
+        for index in range(len(msgs) if len(msgs) > TURN else 0):
+            if not isinstance(msgs[index], Message):
+                kind = type(msgs[index]).__name__
+                raise TypeError(f"msgs[{index}]: a Message is required, not {kind}")
+        await self._be_fair()
+        written = 0
+        for first in range(0, len(msgs) or 1, TURN):
+            written += await self._write_turn(
+                msgs[first : first + TURN] if len(msgs) > TURN else msgs,
+                errors == "skip",
+                write,
+                first,
+                written,
+            )
+        return written
+
+    async def _write_turn(
+        self,
+        msgs: Sequence[Message],
+        skip: bool,
+        write: Callable[[Sequence[Message]], int],
+        first: int,
+        before: int,
+    ) -> int:
+        """What _write_list does with one turn, which begins at `first` and had `before` written."""
         gate = self._enter()[1]
         written = tries = 0
-        places: Sequence[int] = range(len(msgs))  # of those that have not gone, in the list
-        rest = msgs
-        await self._be_fair()
+        places: Sequence[int] = range(len(msgs))  # of those that have not gone
         while True:
-            failure: OSError | None = None
             try:
-                gone = write(rest)
+                return written + write(msgs)
             except OSError as error:
-                failure = error
-                gone = error.written  # type: ignore[attr-defined]
-            written += gone
-            tries = 0 if gone else tries
-            no_room = isinstance(failure, BlockingIOError)
-            again = (errno.EAGAIN, errno.ECANCELED, errno.ENOBUFS)
+                index: int = error.index  # type: ignore[attr-defined]
+                gone: int = error.written  # type: ignore[attr-defined]
+                written += gone
+                tries = 0 if gone else tries
+                no_room = isinstance(error, BlockingIOError)
+                full = error.errno == errno.ENOBUFS and tries < NO_BUFFERS_TRIES
+                passed = skip and index < len(msgs) and error.errno not in OF_THE_CONNECTION
+                if not (no_room or full or passed):
+                    error.index = first + (places[index] if msgs else 0)  # type: ignore[attr-defined]
+                    error.written = before + written  # type: ignore[attr-defined]
+                    raise
             # With gso, messages behind the one that failed may have gone before it.
-            left = [i for i, m in enumerate(rest) if m.errno in again] if gone < len(rest) else []
-            full = any(rest[i].errno == errno.ENOBUFS for i in left) and tries < NO_BUFFERS_TRIES
-            if failure is not None and not no_room and not (full and self._is_full(failure)):
-                failure.index = places[failure.index] if rest else 0  # type: ignore[attr-defined]
-                failure.written = written  # type: ignore[attr-defined]
-                raise failure
-            if not no_room and not full:
-                return written
+            left = [
+                i
+                for i, m in enumerate(msgs)
+                if m.errno == errno.ECANCELED or (i == index and (no_room or full))
+            ]
             places = [places[i] for i in left]
-            rest = [rest[i] for i in left]
+            msgs = [msgs[i] for i in left]
             if no_room:
                 await gate.wait()
-            else:
+            elif full:
                 await pause(NO_BUFFERS_FIRST * 2**tries, self._under_trio)
                 tries += 1
-
-    @staticmethod
-    def _is_full(error: OSError) -> bool:
-        return error.errno == errno.ENOBUFS
 
     async def read_errors(self, max: SupportsIndex = 64, wait: bool = False) -> list[QueuedError]:
         """Take up to `max` errors of the network from their queue, as PacketConn.read_errors; with

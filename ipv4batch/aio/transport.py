@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from .. import ControlFlags, ErrorOrigin, Message, PacketConn, new_messages
 from .._ipv4batch import TransportCore
+from .conn import TURN
 
 logger = logging.getLogger("asyncio")
 
@@ -36,9 +37,6 @@ MESSAGE_SIZE = 65536 + 4096
 NO_BUFFERS_FIRST = 0.001
 NO_BUFFERS_LAST = 0.064
 """Seconds between tries while a device's queue is full; each wait is twice as long as the last."""
-
-WAITS = (errno.EAGAIN, errno.ECANCELED, errno.ENOBUFS)
-"""What a message that write_all could not send yet has for an errno."""
 
 FREE, UNTIL_WRITABLE, UNTIL_BUFFERS = range(3)
 """TransportCore.blocked"""
@@ -288,25 +286,36 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         if core.lost:
             self._sent_in_vain(None)
             return
+        for index, m in enumerate(msgs):
+            if not isinstance(m, Message):
+                kind = type(m).__name__
+                raise TypeError(f"msgs[{index}]: a Message is required, not {kind}")
         core.flush()
-        if core.waiting:
-            core.append(msgs)
-            self._appended(None)
-            return
-        try:
-            if self._conn.write_all(msgs, socket.MSG_DONTWAIT, "skip") == len(msgs):
+        for first in range(0, len(msgs), TURN):
+            if core.waiting or core.lost:
+                core.append(msgs[first:])
+                self._appended(None)
+                break
+            self._send_batch(msgs[first : first + TURN])
+
+    def _send_batch(self, msgs: Sequence[Message]) -> None:
+        """Send messages that nothing waits before. What finds no room waits in the core."""
+        while msgs:
+            try:
+                self._conn.write_all(msgs, socket.MSG_DONTWAIT)
                 return
-        except BlockingIOError:
-            pass
-        failed = [(m, m.errno) for m in msgs if m.errno]
-        rest = [m for m, number in failed if number in WAITS]
-        if rest:
-            core.append(rest)
-            core.flush()
-            self._appended(None)
-        for _, number in failed:
-            if number not in WAITS:
-                self._send_failed(OSError(number, os.strerror(number)))
+            except OSError as error:
+                failed = msgs[error.index]  # type: ignore[attr-defined]
+                # With gso, messages behind the one that failed may have gone before it.
+                msgs = [m for m in msgs if m.errno == errno.ECANCELED]
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                    self._core.append([failed, *msgs])
+                    self._core.flush()
+                    self._appended(None)
+                    return
+                self._send_failed(error)
+                if self._conn_lost:
+                    return
 
     def get_write_buffer_size(self) -> int:
         return self._core.buffer_size

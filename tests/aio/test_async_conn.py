@@ -229,6 +229,16 @@ def test_a_message_that_fails(library: str, aconn: AsyncPacketConn) -> None:
             await aconn.write_all([], errors="ignore")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"msgs\[1\]"):
             await aconn.write_all([good, 1])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match=r"msgs\[1500\]"):
+            await aconn.write_all([good] * 1500 + [1])  # type: ignore[list-item]
+        with pytest.raises(BlockingIOError):
+            aconn.conn.read_batch(new_messages(1), socket.MSG_DONTWAIT)
+        many = [Message(b"x", addr=aconn.conn.local_addr) for _ in range(2500)]
+        many[1100] = many[2200] = bad
+        assert await aconn.write_all(many, errors="skip") == 2498
+        with pytest.raises(OSError, match="too long") as caught:
+            await aconn.write_all(many)
+        assert (caught.value.index, caught.value.written) == (1100, 1100)  # type: ignore[attr-defined]
 
     run_under(library, main)
 
