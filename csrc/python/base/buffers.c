@@ -141,11 +141,14 @@ whole_view(PyObject *exporter)
         return NULL;
     }
     info = PyMemoryView_GET_BUFFER(view);
+    if (info->ndim == 1 && info->itemsize == 1 && strcmp(info->format, "B") == 0) {
+        return view;
+    }
     if (info->len == 0) {
         /* memoryview.cast takes no shape with a zero in it. */
         Py_SETREF(view, PyMemoryView_FromMemory((char *)&(char){0}, 0, PyBUF_WRITE));
     }
-    else if (info->ndim != 1 || info->itemsize != 1 || strcmp(info->format, "B") != 0) {
+    else {
         Py_SETREF(view, PyObject_CallMethod(view, "cast", "s", "B"));
     }
     return view;

@@ -33,7 +33,11 @@ typedef struct {
     /* Python's side. */
     ipv4b_buffers *data; /* NULL for none */
     ipv4b_buffers *oob;  /* NULL for none */
-    PyObject *addr;      /* the tuple for addr_key, made when asked for; or NULL */
+    /* Of new_messages, until somebody asks for `buffers` or `oob`: the slab that the header points into,
+     * in place of the two above; or NULL. */
+    PyObject *slab;
+    struct iovec slab_iov;
+    PyObject *addr; /* the tuple for addr_key, made when asked for; or NULL */
     struct sockaddr_in addr_key;
 } ipv4b_message_object;
 

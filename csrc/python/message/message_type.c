@@ -7,6 +7,7 @@
 #include "python/base/buffers.h"
 #include "python/base/locks.h"
 #include "python/message/received.h"
+#include "python/message/slab.h"
 #include "python/values/addr.h"
 #include "python/values/control.h"
 
@@ -64,8 +65,12 @@ static int
 replace_buffers(ipv4b_message_object *m, ipv4b_buffers **held, ipv4b_buffers *fresh,
                 const char *field)
 {
-    int r;
+    int r = ipv4b_slab_show((PyObject *)m);
 
+    if (r < 0) {
+        ipv4b_buffers_free(fresh);
+        return -1;
+    }
     /* Only now, since taking the new buffers may have run Python code. */
     Py_BEGIN_CRITICAL_SECTION(m);
     r = exchange_buffers(m, held, &fresh, field);
@@ -80,6 +85,9 @@ message_get_buffers(PyObject *self, void *Py_UNUSED(closure))
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
     PyObject *objects;
 
+    if (ipv4b_slab_show(self) < 0) {
+        return NULL;
+    }
     Py_BEGIN_CRITICAL_SECTION(self);
     objects = m->data == NULL ? PyTuple_New(0) : Py_NewRef(m->data->objects);
     Py_END_CRITICAL_SECTION();
@@ -129,6 +137,9 @@ message_get_oob(PyObject *self, void *Py_UNUSED(closure))
     const ipv4b_message_object *m = (ipv4b_message_object *)self;
     PyObject *oob;
 
+    if (ipv4b_slab_show(self) < 0) {
+        return NULL;
+    }
     Py_BEGIN_CRITICAL_SECTION(self);
     oob = Py_NewRef(m->oob == NULL ? Py_None : PyTuple_GET_ITEM(m->oob->objects, 0));
     Py_END_CRITICAL_SECTION();
@@ -301,6 +312,7 @@ message_traverse(PyObject *self, visitproc visit, void *arg)
         (r = ipv4b_buffers_traverse(m->oob, visit, arg)) != 0) {
         return r;
     }
+    Py_VISIT(m->slab);
     Py_VISIT(m->addr);
     return 0;
 }
@@ -320,6 +332,7 @@ message_clear(PyObject *self)
     m->header.msg_controllen = 0;
     ipv4b_buffers_free(data);
     ipv4b_buffers_free(oob);
+    Py_CLEAR(m->slab);
     Py_CLEAR(m->addr);
     return 0;
 }

@@ -6,13 +6,16 @@
 #include "python/base/buffers.h"
 #include "python/base/locks.h"
 #include "python/message/message.h"
+#include "python/message/slab.h"
 #include "python/values/addr.h"
 #include "python/values/control.h"
 
 size_t
 ipv4b_message_filled(const ipv4b_message_object *m)
 {
-    size_t size = m->data == NULL ? 0 : ipv4b_buffers_size(m->data);
+    size_t size = m->slab != NULL   ? m->slab_iov.iov_len
+                  : m->data != NULL ? ipv4b_buffers_size(m->data)
+                                    : 0;
 
     return m->n < size ? m->n : size;
 }
@@ -26,7 +29,9 @@ ipv4b_message_data(PyObject *self, void *Py_UNUSED(closure))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     n = ipv4b_message_filled(m);
-    bytes = n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : ipv4b_buffers_join(m->data, n);
+    bytes = n == 0            ? PyBytes_FromStringAndSize(NULL, 0)
+            : m->slab != NULL ? PyBytes_FromStringAndSize(m->slab_iov.iov_base, (Py_ssize_t)n)
+                              : ipv4b_buffers_join(m->data, n);
     Py_END_CRITICAL_SECTION();
     return bytes;
 }
@@ -38,6 +43,9 @@ ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
     PyObject *exporter = NULL, *view;
     Py_ssize_t count, n = 0;
 
+    if (ipv4b_slab_show(self) < 0) {
+        return NULL;
+    }
     /* Python code can run while the view is made, and set other buffers. */
     Py_BEGIN_CRITICAL_SECTION(self);
     count = m->data == NULL ? 0 : m->data->count;

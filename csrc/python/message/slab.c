@@ -4,6 +4,8 @@
 #include "core/ancillary.h"
 #include "python/base/args.h"
 #include "python/base/buffers.h"
+#include "python/base/locks.h"
+#include "python/message/message.h"
 #include "python/values/control.h"
 
 /* The kernel copies to the start of a page faster than to an odd address, by a twentieth and
@@ -79,24 +81,89 @@ PyType_Spec ipv4b_slab_spec = {
     .slots = slab_slots,
 };
 
-/* A message over slab[at:at+size] with its control buffer at slab[oob_at:oob_at+oob_size]. */
+/* A message over slab[at:at+size] with its control buffer at slab[oob_at:oob_at+oob_size]. Python's views of
+ * both are made when somebody asks for them: a reader needs none. */
 static PyObject *
 message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t size,
                 Py_ssize_t oob_at, Py_ssize_t oob_size)
 {
-    PyObject *buffer = ipv4b_slice(slab, at, at + size);
-    PyObject *oob = NULL;
-    PyObject *m = NULL;
+    PyTypeObject *type = state->message_type;
+    ipv4b_message_object *m = (ipv4b_message_object *)type->tp_alloc(type, 0);
+    char *start = ((slab_object *)slab)->start;
 
-    if (buffer != NULL) {
-        oob = oob_size == 0 ? Py_NewRef(Py_None) : ipv4b_slice(slab, oob_at, oob_at + oob_size);
+    if (m == NULL) {
+        return NULL;
     }
-    if (oob != NULL) {
-        m = PyObject_CallFunctionObjArgs((PyObject *)state->message_type, buffer, oob, NULL);
+    m->slab = Py_NewRef(slab);
+    m->slab_iov = (struct iovec){.iov_base = start + at, .iov_len = (size_t)size};
+    m->header.msg_name = &m->name;
+    m->header.msg_iov = &m->slab_iov;
+    m->header.msg_iovlen = 1;
+    if (oob_size != 0) {
+        m->header.msg_control = start + oob_at;
+        m->header.msg_controllen = (size_t)oob_size;
+        m->use = IPV4B_USE_UNCHECKED;
     }
-    Py_XDECREF(buffer);
-    Py_XDECREF(oob);
-    return m;
+    return (PyObject *)m;
+}
+
+/* Holds a part of the slab as if its view had been given. New, or NULL with an exception. */
+static ipv4b_buffers *
+hold_part(PyObject *slab, const void *from, size_t len, const char *field, bool numbered)
+{
+    Py_ssize_t at = (const char *)from - ((slab_object *)slab)->start;
+    PyObject *whole = PyMemoryView_FromObject(slab);
+    PyObject *part = whole == NULL ? NULL : ipv4b_view_part(whole, at, at + (Py_ssize_t)len);
+    PyObject *tuple = part == NULL ? NULL : PyTuple_Pack(1, part);
+    ipv4b_buffers *held = tuple == NULL ? NULL : ipv4b_buffers_new(tuple, field, numbered);
+
+    Py_XDECREF(whole);
+    Py_XDECREF(part);
+    Py_XDECREF(tuple);
+    return held;
+}
+
+int
+ipv4b_slab_show(PyObject *self)
+{
+    ipv4b_message_object *m = (ipv4b_message_object *)self;
+    ipv4b_buffers *data, *oob = NULL;
+    PyObject *slab;
+    void *control;
+    size_t control_len;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    slab = Py_XNewRef(m->slab);
+    control = m->header.msg_control;
+    control_len = (size_t)m->header.msg_controllen;
+    Py_END_CRITICAL_SECTION();
+    if (slab == NULL) {
+        return 0;
+    }
+    data = hold_part(slab, m->slab_iov.iov_base, m->slab_iov.iov_len, "buffers", true);
+    if (data != NULL && control_len != 0) {
+        oob = hold_part(slab, control, control_len, "oob", false);
+    }
+    if (data == NULL || (control_len != 0 && oob == NULL)) {
+        ipv4b_buffers_free(data);
+        Py_DECREF(slab);
+        return -1;
+    }
+    /* The collector may have run Python code, or another thread has been faster. A call that uses the
+     * message goes on with slab_iov, which is the same memory. */
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (m->slab == slab) {
+        m->data = data;
+        m->oob = oob;
+        m->slab = NULL;
+        data = oob = NULL;
+        Py_DECREF(slab); /* not the last reference: ours follows */
+    }
+    Py_END_CRITICAL_SECTION();
+    ipv4b_buffers_free(data);
+    ipv4b_buffers_free(oob);
+    Py_DECREF(slab);
+    return 0;
 }
 
 const char ipv4b_new_messages_doc[] =
@@ -113,7 +180,7 @@ ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     static const ipv4b_signature signature = {"new_messages", names, 1};
     ipv4b_state *state = PyModule_GetState(module);
     PyObject *values[3] = {NULL};
-    PyObject *list = NULL, *slab, *view;
+    PyObject *list, *slab;
     long long count, size = 2048;
     unsigned int flags = 0;
     long long oob_size, slab_size;
@@ -131,11 +198,10 @@ ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
         return PyErr_NoMemory();
     }
     slab = slab_new(state, (Py_ssize_t)slab_size);
-    view = slab == NULL ? NULL : PyMemoryView_FromObject(slab);
-    list = view == NULL ? NULL : PyList_New((Py_ssize_t)count);
+    list = slab == NULL ? NULL : PyList_New((Py_ssize_t)count);
     for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)count; i++) {
         PyObject *m =
-            message_on_slab(state, view, (Py_ssize_t)(i * size), (Py_ssize_t)size,
+            message_on_slab(state, slab, (Py_ssize_t)(i * size), (Py_ssize_t)size,
                             (Py_ssize_t)(count * size + i * oob_size), (Py_ssize_t)oob_size);
 
         if (m == NULL) {
@@ -145,7 +211,6 @@ ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
             PyList_SET_ITEM(list, i, m);
         }
     }
-    Py_XDECREF(view);
     Py_XDECREF(slab);
     return list;
 }

@@ -15,4 +15,8 @@ PyObject *ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t
                              PyObject *kwnames);
 extern const char ipv4b_new_messages_doc[];
 
+/* Makes the buffers of a message of new_messages that Python sees, unless they are there. Returns 0, or -1 with
+ * MemoryError. */
+int ipv4b_slab_show(PyObject *message);
+
 #endif
