@@ -9,7 +9,7 @@
 #include "sysdep.h"
 
 /* Sets an option of 0 to 1. A socket that does not tell or take it is left alone. */
-static inline void
+static __attribute__((noinline, unused)) void
 ipv4b_keep_option(int fd, int level, int option)
 {
     int value = 1;

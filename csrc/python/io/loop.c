@@ -80,20 +80,19 @@ ipv4b_io_recv(int fd, ipv4b_io *io)
 static int
 conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
 {
-    bool keeps_header = self->options.header_included && io->direction == IPV4B_WRITE;
     bool plain;
     int r;
 
     if (has_unread(self, io) && (r = take_unread(self, io)) > 0) {
         return r;
     }
+    if (self->options.header_included && io->direction == IPV4B_WRITE) {
+        ipv4b_keep_option(fd, IPPROTO_IP, IP_HDRINCL); /* does not wait */
+    }
     conn_choose_queue(self, io);
     plain = io->queue == NULL && is_data_read(io);
     self->life.plain_reads += plain;
     Py_BEGIN_ALLOW_THREADS
-    if (keeps_header) {
-        ipv4b_keep_option(fd, IPPROTO_IP, IP_HDRINCL);
-    }
     do {
         r = io->attempt(fd, io);
     } while (r == -EAGAIN && busy > 0 && ipv4b_now() < busy);
