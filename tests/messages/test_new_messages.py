@@ -2,9 +2,11 @@
 
 import os
 import re
+import tracemalloc
 from typing import Any
 
 import pytest
+from support.net import Call
 
 from ipv4batch import (
     ControlFlags,
@@ -85,3 +87,35 @@ def test_messages_that_cannot_be(
 def test_messages_that_no_memory_can_hold() -> None:
     with pytest.raises(MemoryError):
         new_messages(2**31 - 1, 2**31 - 1)
+
+
+def test_a_message_costs_little_until_its_buffers_are_looked_at() -> None:
+    """Python's views of the slab are made when somebody asks for them, and are one for good."""
+    count = 1000
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        messages = new_messages(count, 64)
+        each = (tracemalloc.get_traced_memory()[0] - before) / count
+    finally:
+        tracemalloc.stop()
+    assert 64 < each <= 400
+    [first] = messages[0].buffers
+    assert messages[0].buffers[0] is first
+    assert (type(first), first.nbytes, first.readonly) == (memoryview, 64, False)
+    first[:2] = b"ab"
+    messages[0].buffers = messages[1].buffers
+    assert bytes(first[:2]) == b"ab"
+    assert messages[1].buffers[0][:2] == bytes(2)
+
+
+def test_the_buffers_are_looked_at_while_a_read_waits(conn: PacketConn) -> None:
+    [message] = new_messages(1, 64, ControlFlags.TTL)
+    conn.set_control_message(ControlFlags.TTL)
+    call = Call(conn.read_batch, [message]).wait_until_waiting()
+    [buffer] = message.buffers
+    assert len(message.oob) == len(new_control_message(ControlFlags.TTL))
+    conn.write_to(b"arrived", conn.local_addr)
+    assert call.result() == 1
+    assert (bytes(buffer[:7]), message.data, message.view) == (b"arrived",) * 3
+    assert message.control_message().ttl == 64
