@@ -297,3 +297,24 @@ def test_buffers_that_are_set_while_a_view_is_made(look: str) -> None:
             assert view is None or view.tobytes() == b""
         assert 1 in unset
     """)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12, 7), reason="the collector breaks memoryviews that are held (77894)"
+)
+def test_a_cycle_through_a_memoryview_is_collected() -> None:
+    """Of an exporter in Python, whose memory can be held by its memoryview alone."""
+
+    class Exporter:
+        def __init__(self) -> None:
+            self.memory = bytearray(100)
+
+        def __buffer__(self, flags: int) -> memoryview:
+            return memoryview(self.memory)
+
+    exporter = Exporter()
+    exporter.message = Message(memoryview(exporter))  # type: ignore[attr-defined, arg-type]
+    gone = weakref.ref(exporter)
+    del exporter
+    gc.collect()
+    assert gone() is None

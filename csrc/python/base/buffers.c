@@ -30,6 +30,13 @@ hold_base(PyObject *memoryview, Py_buffer *view)
     return 0;
 }
 
+/* Whether the collector leaves a memoryview alone that is still held (python/cpython issue 77894). */
+static bool
+memoryviews_are_safe(void)
+{
+    return Py_Version >= 0x030D0000 || (Py_Version >= 0x030C0700 && Py_Version < 0x030D0000);
+}
+
 ipv4b_buffers *
 ipv4b_buffers_new(PyObject *tuple, const char *field, bool numbered)
 {
@@ -220,9 +227,10 @@ ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg)
     if (b != NULL) {
         Py_VISIT(b->objects);
         for (Py_ssize_t i = 0; i < b->count; i++) {
-            /* A memoryview that could not be replaced by its base (hold_base) is not shown to the
-             * collector, which takes it for one in use. */
-            if (b->views[i].obj == NULL || !PyMemoryView_Check(b->views[i].obj)) {
+            /* See hold_base: such a memoryview is shown to the collector where that is safe, and is taken
+             * for one in use elsewhere. */
+            if (b->views[i].obj == NULL || !PyMemoryView_Check(b->views[i].obj) ||
+                memoryviews_are_safe()) {
                 Py_VISIT(b->views[i].obj);
             }
         }
