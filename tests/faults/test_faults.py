@@ -86,9 +86,9 @@ WAITS = ["poll", "epoll_create1", "epoll_ctl", "epoll_wait"] if MMSG else ["poll
 def wait_faults(op: str, call: str, code: int, times: int) -> list[tuple[str, int, int, int]]:
     """One that makes the call wait, and one of the wait: each is followed by another attempt."""
     count = abs(times)
-    if not call.startswith("epoll"):
+    if not call.startswith("epoll") and call != "pipe2":
         return [(CALLS[op], errno.EAGAIN, 0, count), (call, code, 0, times)]
-    # epoll is for a wait after one that announced an error and nothing else.
+    # epoll, and the pipe for signals, are for a wait after one that announced an error and nothing else.
     announced = ("poll", 0, 0, 1)
     return [(CALLS[op], errno.EAGAIN, 0, count + 1), announced, (call, code, 0, times)]
 
@@ -96,10 +96,10 @@ def wait_faults(op: str, call: str, code: int, times: int) -> list[tuple[str, in
 def waits() -> Iterator[Trial]:
     """The calls that wait, of each operation and with each errno."""
     for op in COLUMNS:
-        for call in [*WAITS, WAKE]:
+        for call in [*WAITS, WAKE, "pipe2"]:
             for name in ERRNOS:
                 code = getattr(errno, name)
-                word = TABLE[name, "others" if call == WAKE else "waits"]
+                word = TABLE[name, "others" if call in (WAKE, "pipe2") else "waits"]
                 for times in (1, 100 if word == "goes on" else -1):
                     for offload in (False, True):
                         case = {"op": op, "offload": offload, "recv_errors": False}

@@ -42,6 +42,7 @@ enum {
     GETPEERNAME,
     EVENTFD,
     PIPE,
+    PIPE2,
     FCNTL,
     WRITE,
     CLOSE,
@@ -63,6 +64,7 @@ static fault faults[CALLS] = {
     [GETPEERNAME] = {.name = "getpeername"},
     [EVENTFD] = {.name = "eventfd"},
     [PIPE] = {.name = "pipe"},
+    [PIPE2] = {.name = "pipe2"},
     [FCNTL] = {.name = "fcntl"},
     [WRITE] = {.name = "write"},
     [CLOSE] = {.name = "close"},
@@ -234,6 +236,12 @@ int
 pipe(int fds[2])
 {
     WHOLE(PIPE, NEXT(PIPE, pipe)(fds));
+}
+
+int
+pipe2(int fds[2], int flags)
+{
+    WHOLE(PIPE2, NEXT(PIPE2, pipe2)(fds, flags));
 }
 
 int

@@ -33,7 +33,7 @@ enum { WAIT_OVER = 1 - INT_MAX };
 
 static int
 wait_with_signals(ipv4b_conn_object *self, int fd, short events, ipv4b_waker *waker,
-                  int64_t deadline, bool fruitless)
+                  int64_t deadline, bool fruitless, int *error)
 {
     unsigned int forks = ipv4b_forks();
     ipv4b_signal_watch watch;
@@ -56,7 +56,8 @@ wait_with_signals(ipv4b_conn_object *self, int fd, short events, ipv4b_waker *wa
         return WAIT_OVER;
     }
     if (r > 0) {
-        return -r;
+        *error = r;
+        return WAIT_OVER;
     }
     r = wait_detached(fd, events, waker, watch.fd, deadline, fruitless);
     ipv4b_signals_end(self->state, &waker->signals, &watch);
@@ -68,20 +69,21 @@ ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline,
 {
     unsigned int forks = ipv4b_forks();
     ipv4b_waker *waker;
+    int error = 0;
     int r = ipv4b_waker_acquire(self, &waker);
 
     if (r != 0) {
         return r;
     }
     r = ipv4b_signals_are_handled_here(self->state)
-            ? wait_with_signals(self, fd, events, waker, deadline, *fruitless)
+            ? wait_with_signals(self, fd, events, waker, deadline, *fruitless, &error)
             : wait_detached(fd, events, waker, -1, deadline, *fruitless);
     /* In the child of a handler the waker is the parent's: it is forgotten, or will be. */
     if (ipv4b_forks() == forks) {
         ipv4b_waker_release(waker);
     }
     if (r == WAIT_OVER) {
-        return PyErr_Occurred() ? -1 : 0;
+        return PyErr_Occurred() ? -1 : error;
     }
     if (r == -EINTR) {
         return PyErr_CheckSignals() < 0 ? -1 : 0;
