@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import gc
-import os
 import pathlib
 import resource
 import signal
@@ -26,9 +25,6 @@ LONG = 400_000
 LATE = 0.01
 """Seconds after which a handler, or a close(), must have been seen; the best of some tries counts,
 since the machine can be busy."""
-
-SOON = 0.3 if os.environ.get("IPV4BATCH_TEST_SANITIZED") else 0.02
-"""Seconds after which something happens: a sanitized call has sent its first turn by then."""
 
 TRIES = 5
 
@@ -77,15 +73,19 @@ def test_a_handlers_exception_passes_as_it_is(reader: PacketConn, gso: bool, err
         raised_at = time.monotonic()
         raise StopError("now")
 
-    late = []
-    for _ in range(TRIES):
+    late: list[float] = []
+    seconds = 0.02
+    while len(late) < TRIES:
         with open_udp() as writer:
             writer.gso = gso
             messages = [Message(b"x", None, reader.local_addr)] * LONG
             messages[-1] = last = Message(b"x", None, reader.local_addr)
-            due = time.monotonic() + SOON
-            with pytest.raises(StopError, match="now") as caught, alarm(SOON, stop):
+            due = time.monotonic() + seconds
+            with pytest.raises(StopError, match="now") as caught, alarm(seconds, stop):
                 writer.write_all(messages, errors=errors)
+            if writer.last_written == 0 and seconds < 1:
+                seconds *= 2  # it came while the messages were checked
+                continue
             late.append(raised_at - due)
             assert vars(caught.value) == {}
             assert 0 < writer.last_written < LONG
@@ -127,7 +127,7 @@ def test_a_close_is_seen_between_turns(reader: PacketConn, gso: bool, errors: An
         writer.gso = gso
         messages = [Message(b"x", None, reader.local_addr)] * LONG
         call = Call(writer.write_all, messages, 0, errors)
-        time.sleep(SOON)
+        time.sleep(0.02)
         writer.close()
         closed = time.monotonic()
         with pytest.raises(OSError, match="The connection is closed: 'write udp4'") as caught:
