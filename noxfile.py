@@ -385,7 +385,7 @@ def docs(session: nox.Session) -> None:
 def judges(session: nox.Session) -> None:
     """Run the suites of CPython, uvloop, aioquic and others on our asyncio transport."""
     install(session, "test", IPV4BATCH_WERROR="1")
-    session.run("python", "-P", "tools/judges.py", *session.posargs)
+    session.run("python", "-P", "tools/judges.py", *(session.posargs or words("JUDGES")))
 
 
 @nox.session

@@ -55,6 +55,7 @@ async def create_datagram_endpoint(
     """
     loop = asyncio.get_running_loop()
     address: _Addr | None = None
+    made = sock is None
     if sock is not None:
         _check_alone(
             sock,
@@ -80,6 +81,7 @@ async def create_datagram_endpoint(
         address,
         local_addr,
         remote_addr,
+        made,
         gso=gso,
         gro=gro,
         control=control,
@@ -182,12 +184,21 @@ async def start(
     address: _Addr | None,
     local_addr: _Addr | None = None,
     remote_addr: _Addr | None = None,
+    made: bool = True,
     **options: Any,
 ) -> tuple[DatagramTransport, _ProtocolT]:
-    """A protocol and its transport on a socket, once connection_made was called."""
-    protocol = protocol_factory()
-    waiter = loop.create_future()
-    transport = DatagramTransport(loop, sock, protocol, address, waiter, **options)
+    """A protocol and its transport on a socket, once connection_made was called.
+
+    A socket that was `made` for them is closed if they cannot be.
+    """
+    try:
+        protocol = protocol_factory()
+        waiter = loop.create_future()
+        transport = DatagramTransport(loop, sock, protocol, address, waiter, **options)
+    except BaseException:
+        if made:
+            sock.close()
+        raise
     if loop.get_debug():
         log = logger.info if local_addr else logger.debug
         log(

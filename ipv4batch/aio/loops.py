@@ -57,7 +57,7 @@ class _CreatesEndpoints:
         given = (local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast, others)
         if sock is not None and is_ours(sock) and not any(given):
             sock.setblocking(False)
-            return await start(loop, protocol_factory, sock, None)
+            return await start(loop, protocol_factory, sock, None, made=False)
         if (
             sock is None
             and not others

@@ -788,6 +788,22 @@ def test_arguments_that_do_not_fit(options: dict[str, Any], error: str) -> None:
     run_on(None, main)
 
 
+def test_what_cannot_be_made_leaves_no_socket(peer: socket.socket) -> None:
+    def fail() -> Recorder:
+        raise LookupError("no protocol")
+
+    async def main() -> None:
+        with pytest.raises(LookupError):
+            await aio.create_datagram_endpoint(fail, local_addr=(LOOPBACK, 0))
+        with pytest.raises(ValueError, match="flags"):
+            await aio.create_datagram_endpoint(Recorder, local_addr=(LOOPBACK, 0), control=1 << 20)
+        with pytest.raises(LookupError):
+            await aio.create_datagram_endpoint(fail, sock=peer)
+        assert peer.fileno() >= 0
+
+    run_on(None, main)
+
+
 def test_endpoints_with_options(way: Way) -> None:
     async def main() -> None:
         local = {"local_addr": ("localhost", 0), "family": socket.AF_INET}
