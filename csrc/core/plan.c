@@ -246,7 +246,8 @@ plan_find_runs(const plan_input *in, size_t n, bool reorder)
         size_t size = ipv4b_message_bytes(h), iovecs = (size_t)h->msg_iovlen;
 
         if (size > IPV4B_GSO_BYTES && reorder) {
-            (void)run_begin(&runs[plan->count++], i, 0, 0); /* it cannot arrive, so it stands in nobody's way */
+            (void)run_begin(&runs[plan->count++], i, 0,
+                            0); /* it cannot arrive, so it stands in nobody's way */
             continue;
         }
         if (before == NULL || !ipv4b_same_path(before, h)) {

@@ -88,7 +88,7 @@ def wait_faults(op: str, call: str, code: int, times: int) -> list[tuple[str, in
     count = abs(times)
     if not call.startswith("epoll") and call != "pipe2":
         return [(CALLS[op], errno.EAGAIN, 0, count), (call, code, 0, times)]
-    # epoll, and the pipe for signals, are for a wait after one that announced an error and nothing else.
+    # epoll and the pipe for signals are for a wait after one that announced an error alone.
     announced = ("poll", 0, 0, 1)
     return [(CALLS[op], errno.EAGAIN, 0, count + 1), announced, (call, code, 0, times)]
 
