@@ -282,9 +282,12 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
     b.direction = direction;
     b.forward = forward;
     b.first = b.moved = 0;
-    b.sender.reorder = kind->whole;
-    b.sender.plan = NULL;
-    b.sender.error = b.sender.refused = b.sender.late = 0;
+    if (direction == IPV4B_WRITE) {
+        b.sender.reorder = kind->whole;
+        b.sender.gso = b.conn->sending.gso;
+        b.sender.plan = NULL;
+        b.sender.error = b.sender.refused = b.sender.late = 0;
+    }
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {
         (void)ipv4b_conn_fileno(b.conn, direction == IPV4B_READ ? "read" : "write");
@@ -301,7 +304,6 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         Py_DECREF(list);
         return NULL;
     }
-    b.sender.gso = direction == IPV4B_WRITE && b.conn->sending.gso;
     begun = ipv4b_gather_begin(&b, list, kind->whole) == 0;
     r = begun ? batch_run(&b, &io, kind) : -1;
     if (begun && r < 0) {

@@ -31,7 +31,7 @@ scratch_take(ipv4b_batch *b, size_t n, ipv4b_direction direction)
         b->sender.plan = conn->sending.plan;
         conn->sending.plan = NULL;
     }
-    if (b->forward != NULL) {
+    if (direction == IPV4B_WRITE && b->forward != NULL) {
         b->forward->scratch = conn->batches.forward;
         conn->batches.forward = NULL;
         if (b->forward->scratch == NULL) {
@@ -39,7 +39,7 @@ scratch_take(ipv4b_batch *b, size_t n, ipv4b_direction direction)
         }
     }
     if (ipv4b_scratch_reserve(&b->scratch, n) < 0 ||
-        (b->forward != NULL &&
+        (direction == IPV4B_WRITE && b->forward != NULL &&
          (b->forward->scratch == NULL || ipv4b_forward_reserve(b->forward->scratch, n) < 0))) {
         PyErr_NoMemory();
         return -1;
@@ -70,6 +70,9 @@ scratch_return(ipv4b_batch *b)
     }
     else {
         ipv4b_scratch_free(&b->scratch);
+    }
+    if (b->direction == IPV4B_READ) {
+        return;
     }
     if (b->forward != NULL) {
         forward_return(conn, b->forward->scratch);
@@ -431,6 +434,13 @@ check_all(const ipv4b_batch *b, bool cancel)
     return r < 0 || (cancel && cancel_later(b) < 0) ? -1 : check_pause(b);
 }
 
+/* A function of its own, for the loop needs every register. */
+static __attribute__((noinline)) size_t
+fill_for_write(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *type)
+{
+    return fill(scratch, items, n, type, IPV4B_WRITE);
+}
+
 /* Pins n messages of forward. */
 static __attribute__((noinline)) int
 gather_forwarded(ipv4b_batch *b, PyObject **items, size_t n)
@@ -453,13 +463,17 @@ gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
 
     b->start = 0;
-    b->begun = !b->sender.gso;
     b->told = b->sender.planned = false;
-    b->sender.done = 0;
+    if (direction == IPV4B_WRITE) {
+        b->begun = !b->sender.gso;
+        b->sender.done = 0;
+    }
     if (direction == IPV4B_WRITE && b->forward != NULL) {
         return gather_forwarded(b, items, n);
     }
-    b->pinned = fill(&b->scratch, items, n, b->conn->state->message_type, direction);
+    b->pinned = direction == IPV4B_READ
+                    ? fill(&b->scratch, items, n, b->conn->state->message_type, IPV4B_READ)
+                    : fill_for_write(&b->scratch, items, n, b->conn->state->message_type);
     return b->pinned < n ? refuse(b, b->first + b->pinned) : 0;
 }
 
