@@ -6,7 +6,7 @@
  */
 #include "python/aio/deliver.h"
 
-#include "python/aio/submit.h"
+#include "python/aio/flush.h"
 #include "python/base/locks.h"
 #include "python/io/loop.h"
 #include "python/io/read_fileno.h"

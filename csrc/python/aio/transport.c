@@ -2,6 +2,7 @@
 #include "python/aio/transport.h"
 
 #include "python/aio/deliver.h"
+#include "python/aio/flush.h"
 #include "python/aio/submit.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
