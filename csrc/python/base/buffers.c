@@ -151,7 +151,7 @@ whole_view(PyObject *exporter)
     if (info->ndim == 1 && info->itemsize == 1 && strcmp(info->format, "B") == 0) {
         return view;
     }
-    if (info->len == 0) {
+    if (info->len == 0 && info->ndim != 1) {
         /* memoryview.cast takes no shape with a zero in it. */
         Py_SETREF(view, PyMemoryView_FromMemory((char *)&(char){0}, 0, PyBUF_WRITE));
     }
