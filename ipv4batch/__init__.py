@@ -20,7 +20,7 @@ from ._ipv4batch import (
     parse_header,
 )
 from ._version import __version__ as __version__
-from .counters import drops_between
+from .drops import drops_between
 from .enums import ECN, ControlFlags, ErrorOrigin, HeaderFlags, ICMPType, MTUDiscover
 
 VERSION = 4

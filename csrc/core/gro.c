@@ -145,7 +145,7 @@ prepare(ipv4b_gro *q, size_t i)
 /* Receives into at most `want` buffers; the queue must be empty. Returns how many were filled, or
  * -errno. */
 static int
-refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
+refill(ipv4b_gro *q, int fd, size_t want, int flags, int *pending)
 {
     size_t n = want < BUFFERS ? want : BUFFERS;
     int r;
@@ -162,7 +162,7 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *late)
     if (atomic_load_explicit(&q->keeps, memory_order_relaxed)) {
         ipv4b_keep_option(fd, IPPROTO_UDP, IPV4B_UDP_GRO);
     }
-    r = ipv4b_mmsg_recv(fd, q->slots, n, flags & ~(MSG_PEEK | MSG_TRUNC), late);
+    r = ipv4b_mmsg_recv(fd, q->slots, n, flags & ~(MSG_PEEK | MSG_TRUNC), pending);
     q->count = r < 0 ? 0 : (size_t)r;
     q->left = 0;
     for (size_t i = 0; i < q->count; i++) {
@@ -253,10 +253,10 @@ hand_out(ipv4b_gro *q, ipv4b_slot *slots, size_t n, int flags)
 }
 
 static int
-peek(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive, int *late)
+peek(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive, int *pending)
 {
     if (q->current == q->count) {
-        int r = receive ? refill(q, fd, 1, flags, late) : -EAGAIN;
+        int r = receive ? refill(q, fd, 1, flags, pending) : -EAGAIN;
 
         if (r < 0) {
             return r;
@@ -271,7 +271,7 @@ peek(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
 }
 
 static int
-take(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive, int *late)
+take(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive, int *pending)
 {
     size_t done = 0;
 
@@ -286,32 +286,32 @@ take(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
             break;
         }
         want = n - done < BUFFERS ? n - done : BUFFERS;
-        r = refill(q, fd, want, flags, late);
+        r = refill(q, fd, want, flags, pending);
         if (r < 0) {
             if (done == 0) {
                 return r;
             }
-            *late = r == -EAGAIN || r == -EWOULDBLOCK || r == -EINTR ? 0 : -r;
+            *pending = r == -EAGAIN || r == -EWOULDBLOCK || r == -EINTR ? 0 : -r;
             break;
         }
         /* Fewer than asked for means that the socket is empty: it is not asked again for
          * nothing. */
-        receive = (size_t)r == want && *late == 0;
+        receive = (size_t)r == want && *pending == 0;
     }
     return done == 0 ? -EAGAIN : (int)done;
 }
 
 int
 ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
-               int *late)
+               int *pending)
 {
     int r;
 
-    *late = 0;
+    *pending = 0;
     n = n > INT_MAX ? INT_MAX : n;
     (void)pthread_mutex_lock(&q->lock);
-    r = flags & MSG_PEEK ? peek(q, fd, slots, n, flags, receive, late)
-                         : take(q, fd, slots, n, flags, receive, late);
+    r = flags & MSG_PEEK ? peek(q, fd, slots, n, flags, receive, pending)
+                         : take(q, fd, slots, n, flags, receive, pending);
     atomic_store_explicit(&q->pending, q->left, memory_order_relaxed);
     (void)pthread_mutex_unlock(&q->lock);
     return r;

@@ -30,7 +30,7 @@ void ipv4b_gro_keep_option(ipv4b_gro *q);
  * does. With MSG_PEEK in flags the first datagram fills every slot and stays, as with recvmmsg.
  * With `receive` false the socket is not read, and an empty queue gives -EAGAIN. */
 int ipv4b_gro_recv(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
-                   int *late);
+                   int *pending);
 
 /* In the child of a fork: makes the queue usable again, and empty. */
 void ipv4b_gro_after_fork(ipv4b_gro *q);

@@ -137,7 +137,7 @@ ipv4b_gso_send(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b
         taken = ipv4b_mmsg_send(fd, plan->slots + run, plan->count - run, flags, &result->error);
         again = suspect != 0 && taken == 0 && result->error == suspect;
         if (suspect != 0 && !again) {
-            result->late = suspect;
+            result->pending = suspect;
         }
         suspect = 0;
         for (; taken > 0; taken--) {

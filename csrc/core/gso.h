@@ -11,7 +11,7 @@
 typedef struct {
     int error;   /* as in ipv4b_mmsg_send, of the next message in the plan's order */
     int refused; /* the errno with which a run was refused whose messages go alone, or 0 */
-    int late;    /* the errno that an earlier datagram was reported by, or 0 */
+    int pending; /* the errno that an earlier datagram was reported by, or 0 */
 } ipv4b_gso_result;
 
 /* Hands the messages of a plan over from where it stands, without waiting, and sets the msg_len of

@@ -40,12 +40,12 @@ ipv4b_scratch_free(ipv4b_scratch *s)
 #if IPV4B_HAVE_MMSG
 
 int
-ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *late)
+ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *pending)
 {
     unsigned int count = n > INT_MAX ? INT_MAX : (unsigned int)n;
     int r;
 
-    *late = 0;
+    *pending = 0;
     /* The timeout argument is not used: it is looked at only after a datagram (recvmmsg(2),
      * BUGS). */
     r = recvmmsg(fd, slots, count, flags | MSG_DONTWAIT, NULL);
@@ -65,11 +65,11 @@ send_some(int fd, ipv4b_slot *slots, size_t n, int flags)
 #else
 
 int
-ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *late)
+ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *pending)
 {
     int done = 0;
 
-    *late = 0;
+    *pending = 0;
     while ((size_t)done < n && done < INT_MAX) {
         ssize_t r = recvmsg(fd, &slots[done].msg_hdr, flags | MSG_DONTWAIT);
 
@@ -80,7 +80,7 @@ ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *late)
                 return -err;
             }
             if (err != EAGAIN && err != EWOULDBLOCK && err != EINTR) {
-                *late = err;
+                *pending = err;
             }
             break;
         }

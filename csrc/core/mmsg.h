@@ -25,11 +25,11 @@ int ipv4b_scratch_reserve(ipv4b_scratch *s, size_t n);
 void ipv4b_scratch_free(ipv4b_scratch *s);
 
 /* Fills slots from the socket without waiting (MSG_DONTWAIT is added). Returns how many were
- * filled, at least 1, or -errno. *late is set to an errno (positive) that came after the first
+ * filled, at least 1, or -errno. *pending is set to an errno (positive) that came after the first
  * message and has been taken from the socket, so that the caller can report it next time; the
  * kernel's own recvmmsg keeps it by itself.
  */
-int ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *late);
+int ipv4b_mmsg_recv(int fd, ipv4b_slot *slots, size_t n, int flags, int *pending);
 
 /* Hands slots over without waiting (MSG_DONTWAIT is added), in as many calls as the kernel's limit
  * makes it. Returns how many were taken. *error is 0 if that is all of them, or the reason why slot

@@ -105,8 +105,8 @@ send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
     if (result.refused != 0) {
         s->refused = result.refused;
     }
-    if (result.late != 0 && !s->recv_errors) {
-        s->late = result.late; /* else it waits in the queue of errors */
+    if (result.pending != 0 && !s->recv_errors) {
+        s->pending = result.pending; /* else it waits in the queue of errors */
     }
     return taken;
 }
@@ -138,7 +138,7 @@ send_past_reports(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *
 size_t
 ipv4b_send(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
-    s->error = s->refused = s->late = 0;
+    s->error = s->refused = s->pending = 0;
     if (s->recv_errors) {
         return send_past_reports(fd, slots, n, flags, s);
     }

@@ -18,7 +18,7 @@ typedef struct {
     ipv4b_gso_plan *plan; /* made when it is needed; the caller frees it */
     int error;            /* result: as in ipv4b_mmsg_send */
     int refused;          /* result: as in ipv4b_gso_send */
-    int late;             /* result: as in ipv4b_gso_send, 0 with recv_errors */
+    int pending;          /* result: as in ipv4b_gso_send, 0 with recv_errors */
 } ipv4b_sender;
 
 /* Begins a turn of n messages: makes the plan, if there is to be one. `refusals` is NULL for none. */

@@ -78,9 +78,9 @@ send_run(const setup *s, size_t total, size_t size, unsigned int first)
 static int
 receive(const setup *s, size_t n, int flags)
 {
-    int late = 99, r = ipv4b_gro_recv(s->q, s->rx, slots, n, flags, true, &late);
+    int pending = 99, r = ipv4b_gro_recv(s->q, s->rx, slots, n, flags, true, &pending);
 
-    CHECK_INT(late, 0);
+    CHECK_INT(pending, 0);
     return r;
 }
 
@@ -190,13 +190,13 @@ static void
 test_peek_and_queue_only(void)
 {
     setup s = setup_new(WITH_TTL);
-    int late = 99;
+    int pending = 99;
 
     CHECK_INT(receive(&s, 3, MSG_PEEK), -EAGAIN);
     send_run(&s, 12, 4, 0);
     for (int flags = MSG_PEEK; flags >= 0; flags -= MSG_PEEK) {
-        CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 3, flags, false, &late), -EAGAIN);
-        CHECK_INT(late, 0);
+        CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 3, flags, false, &pending), -EAGAIN);
+        CHECK_INT(pending, 0);
     }
     for (int i = 0; i < 2; i++) {
         prepare_receive(3);
@@ -208,15 +208,15 @@ test_peek_and_queue_only(void)
     }
     send_run(&s, 4, 4, 12);
     prepare_receive(5);
-    CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 2, 0, false, &late), 2);
+    CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 2, 0, false, &pending), 2);
     check_slot(&s, 1, 4, 4);
-    CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 5, 0, false, &late), 1);
+    CHECK_INT(ipv4b_gro_recv(s.q, s.rx, slots, 5, 0, false, &pending), 1);
     /* An error behind what the queue still has is for later. */
     CHECK_INT(receive(&s, 1, MSG_PEEK), 1);
-    CHECK_INT(ipv4b_gro_recv(s.q, -1, slots, 5, 0, true, &late), 1);
-    CHECK_INT(late, EBADF);
-    CHECK_INT(ipv4b_gro_recv(s.q, -1, slots, 5, 0, true, &late), -EBADF);
-    CHECK_INT(late, 0);
+    CHECK_INT(ipv4b_gro_recv(s.q, -1, slots, 5, 0, true, &pending), 1);
+    CHECK_INT(pending, EBADF);
+    CHECK_INT(ipv4b_gro_recv(s.q, -1, slots, 5, 0, true, &pending), -EBADF);
+    CHECK_INT(pending, 0);
     setup_end(&s);
 }
 

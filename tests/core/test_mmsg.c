@@ -46,7 +46,7 @@ test_batches(void)
 
     require(setsockopt(rx, IPPROTO_IP, IP_RECVTTL, &on, sizeof on) == 0, "IP_RECVTTL");
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
-        int error = 99, late = 99, r = 0;
+        int error = 99, pending = 99, r = 0;
         size_t got;
 
         prepare_send(sizes[k], to);
@@ -57,9 +57,9 @@ test_batches(void)
         }
         prepare_receive(SLOTS);
         for (got = 0; got < sizes[k] && (all || got == 0) && wait_readable(rx); got += (size_t)r) {
-            r = ipv4b_mmsg_recv(rx, slots + got, SLOTS - got, 0, &late);
+            r = ipv4b_mmsg_recv(rx, slots + got, SLOTS - got, 0, &pending);
             require(r > 0, "recvmmsg");
-            CHECK_INT(late, 0);
+            CHECK_INT(pending, 0);
         }
         CHECK(all ? got == sizes[k] : got <= sizes[k]);
         for (uint32_t i = 0; i < got; i++) {
@@ -105,7 +105,7 @@ static void
 test_lengths_and_flags(void)
 {
     static const size_t sent[] = {0, 16, 3};
-    int fds[2], late;
+    int fds[2], pending;
 
     instant_pair(fds);
     for (int flags = 0; flags <= MSG_TRUNC; flags += MSG_TRUNC) {
@@ -116,7 +116,7 @@ test_lengths_and_flags(void)
         send_lengths(fds[0], sent, 3);
         prepare_receive(3);
         slots[0].msg_len = slots[1].msg_len = 99;
-        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 2, MSG_PEEK, &late), 2);
+        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 2, MSG_PEEK, &pending), 2);
         CHECK_INT(slots[0].msg_len, 0);
         CHECK_INT(slots[1].msg_len, 0);
         prepare_receive(3);
@@ -124,7 +124,7 @@ test_lengths_and_flags(void)
         slots[1].msg_hdr.msg_iovlen = 3;
         slots[2].msg_hdr.msg_name = NULL;
         slots[2].msg_hdr.msg_namelen = 0;
-        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, flags, &late), 3);
+        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, flags, &pending), 3);
         CHECK_INT(slots[0].msg_len, 0);
         CHECK_INT(slots[1].msg_len, flags == 0 ? 5 : 16);
         CHECK_INT(slots[1].msg_hdr.msg_flags, MSG_TRUNC);
@@ -173,7 +173,7 @@ test_send_errors(void)
 static void
 test_full(void)
 {
-    int fds[2], error, late;
+    int fds[2], error, pending;
     size_t done;
 
     instant_pair(fds);
@@ -187,8 +187,8 @@ test_full(void)
     CHECK_INT(ipv4b_mmsg_send(fds[0], slots + done, 1, 0, &error), 0);
     CHECK_INT(error, EAGAIN);
     prepare_receive(SLOTS);
-    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, SLOTS, 0, &late), done);
-    CHECK_INT(late, 0);
+    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, SLOTS, 0, &pending), done);
+    CHECK_INT(pending, 0);
     (void)close(fds[0]);
     (void)close(fds[1]);
 }
@@ -196,16 +196,16 @@ test_full(void)
 static void
 test_receive_errors(void)
 {
-    int late = 99, fds[2], file;
+    int pending = 99, fds[2], file;
 
     instant_pair(fds);
     file = open("/dev/null", O_RDONLY);
     require(file >= 0, "/dev/null");
     prepare_receive(3);
-    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, 0, &late), -EAGAIN);
-    CHECK_INT(late, 0);
-    CHECK_INT(ipv4b_mmsg_recv(-1, slots, 3, 0, &late), -EBADF);
-    CHECK_INT(ipv4b_mmsg_recv(file, slots, 3, 0, &late), -ENOTSOCK);
+    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, 0, &pending), -EAGAIN);
+    CHECK_INT(pending, 0);
+    CHECK_INT(ipv4b_mmsg_recv(-1, slots, 3, 0, &pending), -EBADF);
+    CHECK_INT(ipv4b_mmsg_recv(file, slots, 3, 0, &pending), -ENOTSOCK);
     (void)close(file);
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -215,18 +215,18 @@ test_receive_errors(void)
 static void
 test_late_receive_error(void)
 {
-    int late = 99, fds[2];
+    int pending = 99, fds[2];
 
     instant_pair(fds);
     send_lengths(fds[0], (size_t[]){1, 2}, 2);
     prepare_receive(3);
     slots[1].msg_hdr.msg_iovlen = IPV4B_IOV_MAX + 1;
-    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, 0, &late), 1);
-    CHECK_INT(late, IPV4B_HAVE_MMSG ? 0 : EMSGSIZE);
+    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 3, 0, &pending), 1);
+    CHECK_INT(pending, IPV4B_HAVE_MMSG ? 0 : EMSGSIZE);
     if (IPV4B_HAVE_MMSG) {
-        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 1, 0, &late), -EMSGSIZE);
+        CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 1, 0, &pending), -EMSGSIZE);
     }
-    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 1, 0, &late), 1);
+    CHECK_INT(ipv4b_mmsg_recv(fds[1], slots, 1, 0, &pending), 1);
     CHECK_INT(slots[0].msg_len, 2);
     CHECK_BYTES(of[0].data, "\1\0\xee", 3);
     (void)close(fds[0]);

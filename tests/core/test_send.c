@@ -144,13 +144,13 @@ test_late(void)
         make_pending(tx, &from);
         prepare_send(3, to);
         CHECK_INT(send_runs(tx, 3, &s), 3);
-        CHECK_INT(s.late, EMSGSIZE);
+        CHECK_INT(s.pending, EMSGSIZE);
         CHECK_INT(s.error, 0);
         CHECK_INT(s.refused, 0);
         CHECK(!unable);
         check_arrived(rx, 0, 2);
         CHECK_INT(send_runs(tx, 3, &s), 3);
-        CHECK_INT(s.late, 0);
+        CHECK_INT(s.pending, 0);
         check_arrived(rx, 0, 2);
     }
     (void)close(rx);
@@ -188,7 +188,7 @@ test_control(void)
                  {CMSG_LEN(0) - 1, 0}};
     unsigned char control[CMSG_SPACE(4) + CMSG_LEN(0)];
     struct sockaddr_in from, to;
-    int tx = loopback_socket(&from), rx = loopback_socket(&to), on = 1, late;
+    int tx = loopback_socket(&from), rx = loopback_socket(&to), on = 1, pending;
     const int ttl = 7;
     ipv4b_sender s;
 
@@ -213,7 +213,7 @@ test_control(void)
             CHECK_INT(s.refused, 0);
             for (uint32_t i = 0; i < n && wait_readable(rx); i++) {
                 prepare_receive(1);
-                CHECK_INT(ipv4b_mmsg_recv(rx, slots, 1, 0, &late), 1);
+                CHECK_INT(ipv4b_mmsg_recv(rx, slots, 1, 0, &pending), 1);
                 CHECK_INT(slots[0].msg_len, 4);
                 CHECK_BYTES(of[0].data, &(uint32_t){htole32(i)}, 4);
                 CHECK_BYTES(of[0].control + CMSG_LEN(0), &ttl, sizeof ttl);

@@ -291,14 +291,14 @@ static void
 read_some(size_t n, int flags, bool receive)
 {
     const size_t before = waiting;
-    int late = -1, r;
+    int pending = -1, r;
 
     asked = got = 0;
     last_error = 0;
-    r = ipv4b_gro_recv(queue, -1, slots, n, flags, receive, &late);
+    r = ipv4b_gro_recv(queue, -1, slots, n, flags, receive, &pending);
     if (r < 0) {
         /* Nothing there, and the socket has said so if it was to be asked. */
-        HOLDS(before == 0 && waiting == 0 && late == 0);
+        HOLDS(before == 0 && waiting == 0 && pending == 0);
         HOLDS(r == -(receive ? last_error : EAGAIN));
         HOLDS(receive == (asked != 0));
         check_rest();
@@ -308,7 +308,7 @@ read_some(size_t n, int flags, bool receive)
     if (flags & MSG_PEEK) {
         size_t len = next_length();
 
-        HOLDS((size_t)r == n && late == 0 && (before == 0 ? asked == 1 : asked == 0));
+        HOLDS((size_t)r == n && pending == 0 && (before == 0 ? asked == 1 : asked == 0));
         for (size_t i = 0; i < n; i++) {
             check_slot(i, len, flags);
         }
@@ -329,7 +329,7 @@ read_some(size_t n, int flags, bool receive)
          * kept, but not one that says to ask again. */
         HOLDS((size_t)r == n || (waiting == 0 && (!receive || got < asked)));
         HOLDS(receive || asked == 0);
-        HOLDS(late == (last_error == EAGAIN || last_error == EINTR ? 0 : last_error));
+        HOLDS(pending == (last_error == EAGAIN || last_error == EINTR ? 0 : last_error));
     }
     check_rest();
     HOLDS(ipv4b_gro_pending(queue) == waiting);
@@ -369,14 +369,14 @@ static void
 use_buffers(size_t n)
 {
     static const kind empty;
-    int late;
+    int pending;
 
     for (arrived = 0; arrived < n; arrived++) {
         arrivals[arrived] = (arrival){.kind = &empty};
     }
     memset(slots, 0, n * sizeof slots[0]);
     asked = got = 0;
-    HOLDS(ipv4b_gro_recv(queue, -1, slots, n, 0, true, &late) == (int)n);
+    HOLDS(ipv4b_gro_recv(queue, -1, slots, n, 0, true, &pending) == (int)n);
     arrived = taken = waiting = 0;
 }
 

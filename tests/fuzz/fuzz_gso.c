@@ -342,7 +342,7 @@ test_send(bool gso, bool recv_errors, bool keep, int flags)
         HOLDS(s.done == count || !recv_errors || s.error != 0);
         HOLDS(s.error == 0 || s.error == answers[answers_used - 1].error);
         HOLDS(s.refused == 0 || (s.planned && done > 0));
-        HOLDS((s.late != 0) == (reported && !recv_errors));
+        HOLDS((s.pending != 0) == (reported && !recv_errors));
         if (s.error != 0) {
             size_t next = ipv4b_send_next(&s);
 

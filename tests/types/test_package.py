@@ -73,7 +73,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert ipv4batch.__version__ == importlib.metadata.version("ipv4batch")
 
 
-OWN = {"", ".enums", ".counters", "._version", "._ipv4batch"}
+OWN = {"", ".enums", ".drops", "._version", "._ipv4batch"}
 
 
 def test_an_import_loads_nothing_but_its_own_modules() -> None:

@@ -61,8 +61,8 @@ receive(ipv4b_core_object *self)
     done = ipv4b_conn_raise_pending(conn, IPV4B_READ);
     if (done == 0) {
         done = ipv4b_conn_run(conn, &io);
-        if (io.late != 0) {
-            conn->batches.pending_error[IPV4B_READ] = io.late;
+        if (io.pending != 0) {
+            conn->batches.pending_error[IPV4B_READ] = io.pending;
             ipv4b_conn_announce(conn);
         }
     }

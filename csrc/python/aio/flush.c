@@ -82,8 +82,8 @@ submission_send(ipv4b_conn_object *conn, submission *s, int *error, bool *foreig
     if (s->sender.refused != 0) {
         ipv4b_batch_note_refusals(conn, &s->sender, s->slots);
     }
-    if (s->sender.late != 0) {
-        conn->batches.pending_error[IPV4B_WRITE] = s->sender.late;
+    if (s->sender.pending != 0) {
+        conn->batches.pending_error[IPV4B_WRITE] = s->sender.pending;
     }
     Py_END_CRITICAL_SECTION();
     *error = done < 0 ? io.error : 0;

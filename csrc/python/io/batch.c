@@ -73,8 +73,8 @@ ipv4b_batch_note_write(ipv4b_batch *b, int error)
         IPV4B_STORE_RELAXED(m->error, error);
         b->told = true;
     }
-    if (b->sender.late != 0) {
-        b->conn->batches.pending_error[IPV4B_WRITE] = b->sender.late;
+    if (b->sender.pending != 0) {
+        b->conn->batches.pending_error[IPV4B_WRITE] = b->sender.pending;
     }
 }
 
@@ -109,12 +109,12 @@ batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
     if (direction == IPV4B_WRITE) {
         int error = done < 0 ? io->error : b->sender.error;
 
-        if (error != 0 || b->sender.late != 0) {
+        if (error != 0 || b->sender.pending != 0) {
             ipv4b_batch_note_write(b, error);
         }
     }
-    else if (io->late != 0) {
-        b->conn->batches.pending_error[IPV4B_READ] = io->late;
+    else if (io->pending != 0) {
+        b->conn->batches.pending_error[IPV4B_READ] = io->pending;
         ipv4b_conn_announce(b->conn);
     }
     return done;
@@ -276,7 +276,7 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
     io.limit = -1;
     io.take_unread = NULL;
     io.quiet = false;
-    io.late = 0;
+    io.pending = 0;
     /* One by one, since most of it is written before it is read, and a call costs few instructions. */
     b.conn = (ipv4b_conn_object *)self;
     b.direction = direction;
@@ -286,7 +286,7 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         b.sender.reorder = kind->whole;
         b.sender.gso = b.conn->sending.gso;
         b.sender.plan = NULL;
-        b.sender.error = b.sender.refused = b.sender.late = 0;
+        b.sender.error = b.sender.refused = b.sender.pending = 0;
     }
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {

@@ -12,7 +12,7 @@
 #include "python/base/state.h"
 
 #include "core/ancillary.h"
-#include "core/errqueue.h"
+#include "core/error_queue.h"
 #include "core/forward.h"
 #include "core/gro.h"
 #include "core/gso.h"

@@ -1,7 +1,7 @@
 /* error_queue.c - errors of the network: see error_queue.h for the locking rule. */
 #include "python/io/error_queue.h"
 
-#include "core/errqueue.h"
+#include "core/error_queue.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
 #include "python/io/conn.h"
@@ -34,14 +34,14 @@ PyStructSequence_Desc ipv4b_queued_error_desc = {
 static int
 attempt_first(int fd, ipv4b_io *io)
 {
-    return ipv4b_errqueue_recv(fd, *(ipv4b_queued_error **)io->arg);
+    return ipv4b_error_queue_recv(fd, *(ipv4b_queued_error **)io->arg);
 }
 
 /* No signal handler runs after the first entry, whose exception would lose what was read. */
 static int
 attempt_next(int fd, ipv4b_io *io)
 {
-    int r = ipv4b_errqueue_recv(fd, *(ipv4b_queued_error **)io->arg);
+    int r = ipv4b_error_queue_recv(fd, *(ipv4b_queued_error **)io->arg);
 
     return r == -EINTR ? -EAGAIN : r;
 }
@@ -130,12 +130,12 @@ append_next(ipv4b_conn_object *self, ipv4b_io *io, PyObject *list, ipv4b_queued_
         PyErr_NoMemory();
         return false;
     }
-    ipv4b_errqueue_prepare(*slot);
+    ipv4b_error_queue_prepare(*slot);
     io->slots = &(*slot)->slot;
     if (ipv4b_conn_run(self, io) < 0) {
         return false;
     }
-    ipv4b_errqueue_parse(*slot);
+    ipv4b_error_queue_parse(*slot);
     error = queued_error_new(self, *slot);
     given = error != NULL && PyList_Append(list, error) == 0;
     Py_XDECREF(error);

@@ -11,14 +11,14 @@
 int
 ipv4b_conn_raise_pending(ipv4b_conn_object *self, ipv4b_direction direction)
 {
-    int late = self->batches.pending_error[direction];
+    int pending = self->batches.pending_error[direction];
 
-    if (late == 0) {
+    if (pending == 0) {
         return 0;
     }
     self->batches.pending_error[direction] = 0;
     ipv4b_conn_announce(self);
-    return ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", late);
+    return ipv4b_conn_raise(self, direction == IPV4B_READ ? "read" : "write", pending);
 }
 
 static bool
@@ -70,9 +70,9 @@ conn_choose_queue(const ipv4b_conn_object *self, ipv4b_io *io)
 int
 ipv4b_io_recv(int fd, ipv4b_io *io)
 {
-    return io->queue != NULL
-               ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags, !io->drain, &io->late)
-               : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->late);
+    return io->queue != NULL ? ipv4b_gro_recv(io->queue, fd, io->slots, io->n, io->flags,
+                                              !io->drain, &io->pending)
+                             : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->pending);
 }
 
 /* One attempt without the GIL; until the time `busy` it is made again and again, as long as there is nothing.

@@ -30,7 +30,7 @@ typedef struct ipv4b_io {
     bool drain;       /* likewise: what is in the queue is all that it gives */
     int error;        /* result: the errno of the exception, 0 if that says nothing of a message */
     bool foreign; /* result: the exception is a signal handler's or that of the socket's fileno() */
-    int late;     /* result of a read: as in ipv4b_mmsg_recv */
+    int pending;  /* result of a read: as in ipv4b_mmsg_recv */
     unsigned int forks; /* the connection's, when it counted the call */
     bool wait_failed;   /* result: the error is the wait's, and no message's */
 } ipv4b_io;

@@ -78,7 +78,7 @@ ipv4b_datagram_settle(PyObject *op, ipv4b_datagram *d, bool lost)
 
     if (lost && !(d->flags & MSG_PEEK) && PyErr_ExceptionMatches(PyExc_MemoryError)) {
         if (d->error_room != NULL) {
-            ipv4b_errqueue_copy(d->error_room, &d->slot);
+            ipv4b_error_queue_copy(d->error_room, &d->slot);
             ipv4b_error_queue_keep(self, d->error_room);
         }
         else {

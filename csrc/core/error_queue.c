@@ -1,5 +1,5 @@
-/* errqueue.c - see errqueue.h. */
-#include "errqueue.h"
+/* error_queue.c - see error_queue.h. */
+#include "error_queue.h"
 
 #include "cmsg.h"
 #include "iovec.h"
@@ -28,7 +28,7 @@ parse_item(const ipv4b_cmsg_item *item, ipv4b_queued_error *out)
 }
 
 void
-ipv4b_errqueue_prepare(ipv4b_queued_error *e)
+ipv4b_error_queue_prepare(ipv4b_queued_error *e)
 {
     struct msghdr *h = &e->slot.msg_hdr;
 
@@ -43,7 +43,7 @@ ipv4b_errqueue_prepare(ipv4b_queued_error *e)
 }
 
 int
-ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e)
+ipv4b_error_queue_recv(int fd, ipv4b_queued_error *e)
 {
     ssize_t r = recvmsg(fd, &e->slot.msg_hdr, IPV4B_MSG_ERRQUEUE | MSG_DONTWAIT);
 
@@ -55,13 +55,13 @@ ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e)
 }
 
 void
-ipv4b_errqueue_copy(ipv4b_queued_error *e, const ipv4b_slot *from)
+ipv4b_error_queue_copy(ipv4b_queued_error *e, const ipv4b_slot *from)
 {
     const struct msghdr *h = &from->msg_hdr;
     size_t len = from->msg_len < sizeof e->data ? from->msg_len : sizeof e->data;
     size_t control_len = (size_t)h->msg_controllen;
 
-    ipv4b_errqueue_prepare(e);
+    ipv4b_error_queue_prepare(e);
     e->slot.msg_len = (unsigned int)ipv4b_gather_bytes(e->data, len, h);
     control_len = control_len < sizeof e->control ? control_len : sizeof e->control;
     memcpy(e->control, h->msg_control, control_len);
@@ -73,7 +73,7 @@ ipv4b_errqueue_copy(ipv4b_queued_error *e, const ipv4b_slot *from)
 }
 
 void
-ipv4b_errqueue_parse(ipv4b_queued_error *e)
+ipv4b_error_queue_parse(ipv4b_queued_error *e)
 {
     const struct msghdr *h = &e->slot.msg_hdr;
     ipv4b_cmsg_iter it = {.buf = h->msg_control, .len = (size_t)h->msg_controllen};

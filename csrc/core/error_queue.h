@@ -1,9 +1,9 @@
-/* errqueue.h - errors of the network from a socket's error queue (ip(7), IP_RECVERR; Linux).
+/* error_queue.h - errors of the network from a socket's error queue (ip(7), IP_RECVERR; Linux).
  *
  * Locking: none; everything belongs to the call.
  */
-#ifndef IPV4B_ERRQUEUE_H
-#define IPV4B_ERRQUEUE_H
+#ifndef IPV4B_CORE_ERROR_QUEUE_H
+#define IPV4B_CORE_ERROR_QUEUE_H
 
 #include "sysdep.h"
 
@@ -29,17 +29,17 @@ typedef struct ipv4b_queued_error {
 } ipv4b_queued_error;
 
 /* Readies the slot for a receive. */
-void ipv4b_errqueue_prepare(ipv4b_queued_error *e);
+void ipv4b_error_queue_prepare(ipv4b_queued_error *e);
 
 /* Takes the next error off the queue, without waiting. Returns 1, or -errno (-EAGAIN when the queue
  * is empty). */
-int ipv4b_errqueue_recv(int fd, ipv4b_queued_error *e);
+int ipv4b_error_queue_recv(int fd, ipv4b_queued_error *e);
 
 /* Copies an entry that was received into another slot. */
-void ipv4b_errqueue_copy(ipv4b_queued_error *e, const ipv4b_slot *from);
+void ipv4b_error_queue_copy(ipv4b_queued_error *e, const ipv4b_slot *from);
 
 /* Finds out what the slot has received. An item of the queue that is no error (a transmit timestamp)
  * has error 0. */
-void ipv4b_errqueue_parse(ipv4b_queued_error *e);
+void ipv4b_error_queue_parse(ipv4b_queued_error *e);
 
 #endif

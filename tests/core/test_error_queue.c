@@ -1,5 +1,5 @@
-/* test_errqueue.c - errors of the network, taken off the queue of a socket on loopback. */
-#include "errqueue.h"
+/* test_error_queue.c - errors of the network, taken off the queue of a socket on loopback. */
+#include "error_queue.h"
 
 #include "ancillary.h"
 #include "loopback.h"
@@ -27,10 +27,10 @@ next_error(int fd)
     int r;
 
     memset(&queued, 0xee, sizeof queued);
-    ipv4b_errqueue_prepare(&queued);
-    r = ipv4b_errqueue_recv(fd, &queued);
+    ipv4b_error_queue_prepare(&queued);
+    r = ipv4b_error_queue_recv(fd, &queued);
     if (r > 0) {
-        ipv4b_errqueue_parse(&queued);
+        ipv4b_error_queue_parse(&queued);
     }
     return r;
 }
