@@ -245,13 +245,13 @@ def write_with_error(
     ):
         require("strace is not installed, or not allowed to trace")
 
-    def write(inject: str, readers: Sequence[PacketConn]) -> list[Any]:
+    def write(inject: str, readers: Sequence[PacketConn], script: str = WRITER) -> list[Any]:
         if min(enlarge(reader) for reader in readers) < 2 * RUNS * 2048:
             require("a large receive buffer needs CAP_NET_ADMIN")
         call = "sendmmsg" if SENDMMSG else "sendmsg"
         ports = [str(reader.local_addr[1]) for reader in readers]
         traced = [*strace, "-e", f"trace={call}", "-e", f"inject={call}:{inject}"]
-        writer = [sys.executable, "-c", WRITER, str(2 * RUNS), *ports]
+        writer = [sys.executable, "-c", script, str(2 * RUNS), *ports]
         done = subprocess.run(
             [*traced, *writer],
             stdout=subprocess.PIPE,
@@ -300,6 +300,37 @@ def test_a_report_about_an_earlier_datagram_is_no_refusal(write_with_error: Any,
         result = write_with_error(f"error={name}:when=2", [one, other])
         assert result == [2 * RUNS, [], True, None]
         assert_all_came_once([one, other])
+
+
+FORKING = """
+import json, os, socket, sys
+from ipv4batch import Message, PacketConn
+
+def outcome():
+    try:
+        return conn.write_all(messages[:1])
+    except OSError as error:
+        return error.errno
+
+with PacketConn(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as conn:
+    conn.gso = True
+    to = ("127.0.0.1", int(sys.argv[2]))
+    messages = [Message(bytes(1000), addr=to) for _ in range(4)]
+    told = [conn.write_all(messages)]
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        # strace counts for each process: its first call fails too, and no more may.
+        os.write(writes, bytes([sum(outcome() != 1 for _ in range(3))]))
+        os._exit(0)
+    told += [os.read(reads, 1)[0], outcome(), outcome()]
+print(json.dumps(told))
+"""
+
+
+def test_a_pending_error_is_the_parents_after_a_fork(write_with_error: Any) -> None:
+    with open_udp() as reader:
+        result = write_with_error("error=EMSGSIZE:when=1", [reader], FORKING)
+        assert result == [4, 1, errno.EMSGSIZE, 1]
 
 
 @pytest.mark.parametrize("where", CALLS)
