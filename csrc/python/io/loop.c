@@ -11,8 +11,10 @@
 int
 ipv4b_conn_raise_pending(ipv4b_conn_object *self, ipv4b_direction direction)
 {
-    int pending = self->batches.pending_error[direction];
+    int pending;
 
+    ipv4b_conn_check_fork(self); /* it may be the parent's */
+    pending = self->batches.pending_error[direction];
     if (pending == 0) {
         return 0;
     }
