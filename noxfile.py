@@ -82,8 +82,17 @@ def install(session: nox.Session, extra: str, **build: str) -> pathlib.Path:
         else:
             shutil.copy(ROOT / name, copy / name)
     session.log("building ipv4batch")
-    session.install("--quiet", f"{copy}[{extra}]", env=build)
-    session.install("--quiet", "--force-reinstall", "--no-deps", str(copy), env=build)
+    # It is built once: with what it depends on, or alone where that is there and has not changed.
+    depends = place / "depends"
+    wanted = f"{extra} {(ROOT / 'pyproject.toml').read_text()}"
+    if depends.exists() and depends.read_text() == wanted:
+        session.install("--quiet", "--force-reinstall", "--no-deps", str(copy), env=build)
+    else:
+        session.run(
+            "python", "-m", "pip", "uninstall", "--quiet", "--yes", "ipv4batch", silent=True
+        )
+        session.install("--quiet", f"{copy}[{extra}]", env=build)
+        depends.write_text(wanted)
     stamp.write_text(state)
     return copy
 

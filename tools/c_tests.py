@@ -8,6 +8,7 @@ What has passed is not built again until a source, the compiler or a flag change
 """
 
 import argparse
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -65,8 +66,12 @@ def main() -> None:
         return
     include = [f"-I{ROOT}/csrc/core", f"-I{ROOT}/tests/core"]
     command = [*shlex.split(compiler), *shlex.split(WARNINGS), "-g", *shlex.split(flags), *include]
-    for build, macros in BUILDS.items():
-        run([*command, *macros], folder / build)
+    with concurrent.futures.ThreadPoolExecutor(len(BUILDS)) as pool:
+        for done in [
+            pool.submit(run, [*command, *macros], folder / build)
+            for build, macros in BUILDS.items()
+        ]:
+            done.result()
     passed.write_text(state)
     print(f"{len(TESTS)} C tests passed by {compiler}, with recvmmsg and without")
 
