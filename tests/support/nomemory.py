@@ -80,7 +80,9 @@ EVERYBODY = ("255.255.255.255", 9)
 PROTOCOL = 253
 """The number is for experiments (RFC 3692)."""
 
-GROUP, SOURCE = "239.255.91.17", "127.0.0.1"
+# The kernel lists the groups of all processes: another run of the suite has another one.
+GROUP = f"239.255.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+SOURCE = "127.0.0.1"
 PARSED = ControlMessage(9, None, "0.0.0.0", 300, 7, segment_size=1000)
 PLAIN = Header(src="0.0.0.0", dst="10.0.0.1", ttl=1)
 QUEUED = (1, 2, 3, 4, 5, "6", None, b"8")
