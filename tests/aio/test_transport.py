@@ -4,6 +4,7 @@ What is asyncio's contract is tested on asyncio's own transport too.
 """
 
 import asyncio
+import asyncio.selector_events
 import contextlib
 import contextvars
 import errno
@@ -63,10 +64,18 @@ class Way:
 
 WAYS = [Way(name) for name in ("stock", "loop", "uvloop", "function")]
 
+# The first 3.11s have no pause_reading of datagrams, and these tests of both use it.
+PAUSES = (
+    asyncio.selector_events._SelectorDatagramTransport.pause_reading  # type: ignore[attr-defined]
+    is not asyncio.ReadTransport.pause_reading
+)
+
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest) -> Way:
     """Asyncio's own transport, and each way to ours."""
+    if not request.param.ours and not PAUSES:
+        pytest.skip("asyncio's own transport cannot pause here")
     return request.param  # type: ignore[no-any-return]
 
 
