@@ -294,7 +294,7 @@ for _ in range(3):
         interpreters.destroy(interpreter)
 print(ipv4batch.Message(addr=("10.0.0.1", 7)).addr)
 '''
-    # An interpreter that has imported socket, enum and ipaddress leaves memory behind without us, too.
+    # An interpreter that imported socket, enum and ipaddress leaves memory behind without us, too.
     assert run(script, tmp_path, frees_all=False) == "('10.0.0.1', 7)\n"
 
 
