@@ -126,7 +126,7 @@ typedef struct {
 static void
 path_enter(ipv4b_gso_plan *plan, size_t number)
 {
-    size_t at = plan->paths[number].hash & plan->table_mask;
+    size_t at = (size_t)(plan->paths[number].hash & plan->table_mask);
 
     while (plan->table[at] != 0) {
         at = (at + 1) & plan->table_mask;
@@ -140,7 +140,7 @@ static size_t
 path_look_up(const plan_input *in, const struct msghdr *h, uint64_t hash)
 {
     ipv4b_gso_plan *plan = in->plan;
-    size_t at = hash & plan->table_mask;
+    size_t at = (size_t)(hash & plan->table_mask);
 
     if (plan->path_count == 1) {
         memset(plan->table, 0, (plan->table_mask + 1) * sizeof *plan->table);
