@@ -18,7 +18,7 @@ enum {
     SEGMENTS = 64, /* what the kernel coalesces at most (UDP_GRO_CNT_MAX, net/ipv4/udp_offload.c) */
     TAIL = 64,
     SHIFTS = 4096,
-    CONTROL = 256,
+    CONTROL = 2 * IPV4B_ANCILLARY_MAX, /* room for control data in a buffer of a queue */
 };
 
 /* What arrives several times: a datagram, coalesced if it has a segment size, and its control data. */
@@ -356,7 +356,7 @@ drain(void)
     while (taken < arrived || waiting > 0) {
         size_t n = waiting + arrived - taken;
 
-        n = prepare(n < SLOTS ? n : SLOTS, 1, 64, false, true, CONTROL / 2);
+        n = prepare(n < SLOTS ? n : SLOTS, 1, 64, false, true, IPV4B_ANCILLARY_MAX / 2);
         read_some(n, MSG_TRUNC, true);
     }
     HOLDS(ipv4b_gro_pending(queue) == 0);
