@@ -69,7 +69,8 @@ def install(session: nox.Session, extra: str, **build: str) -> pathlib.Path:
     """Install the package with an extra, unless it is there as it would be; return its sources."""
     place = pathlib.Path(session.virtualenv.location)
     stamp, copy = place / "installed", place / "build"
-    state = f"{sources_digest()} {extra} {sorted(build.items())}"
+    tools = [os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS")]
+    state = f"{sources_digest()} {extra} {sorted(build.items())} {tools}"
     if stamp.exists() and stamp.read_text() == state:
         return copy
     # A copy is built, so that nothing of it comes into the tree.

@@ -18,7 +18,7 @@ from _typeshed import structseq
 from typing_extensions import Buffer, disjoint_base
 
 _Address: TypeAlias = str | IPv4Address | Buffer
-_Interface: TypeAlias = SupportsIndex | str | IPv4Address | None
+_Interface: TypeAlias = SupportsIndex | _Address | None
 _Endpoint: TypeAlias = tuple[_Address, SupportsIndex]
 
 @type_check_only

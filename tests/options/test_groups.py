@@ -427,6 +427,7 @@ def test_an_interface_that_does_not_exist(operation: str, interface: str | int) 
         ({"interface": 0}, ValueError, "interface: 0 is out of range, 1 to 2147483647"),
         ({"interface": 1.5}, TypeError, "interface: an index, a name, an address or None is req"),
         ({"interface": "le\0ft"}, ValueError, "interface: "),
+        ({"interface": b"lo"}, ValueError, "interface: a packed IPv4 address has 4 bytes, not 2"),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -447,7 +448,8 @@ def test_an_interface_may_be_given_by_one_of_its_addresses(
 ) -> None:
     there = indices(network, "station")
     for link in LINKS:
-        for address in (HOST[link], ipaddress.IPv4Address(HOST[link])):
+        packed = socket.inet_aton(HOST[link])
+        for address in (HOST[link], ipaddress.IPv4Address(HOST[link]), packed, bytearray(packed)):
             host.multicast_interface = address
             assert host.multicast_interface == socket.if_nametoindex(link)
             assert sent(host, member).ifindex == there[link]

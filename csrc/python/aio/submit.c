@@ -224,7 +224,7 @@ ipv4b_core_sendto(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
     if (self->lost) {
         return ipv4b_core_tell(self, "_sent_in_vain", Py_None) < 0 ? NULL : Py_NewRef(Py_None);
     }
-    if (PyObject_GetBuffer(values[0], &view, PyBUF_SIMPLE) < 0) {
+    if (ipv4b_get_buffer(values[0], "data", &view) < 0) {
         return NULL;
     }
     iov = (struct iovec){view.buf, (size_t)view.len};

@@ -34,7 +34,7 @@ hold_base(PyObject *memoryview, Py_buffer *view)
 static bool
 memoryviews_are_safe(void)
 {
-    return Py_Version >= 0x030D0000 || (Py_Version >= 0x030C0700 && Py_Version < 0x030D0000);
+    return Py_Version >= 0x030C0700;
 }
 
 ipv4b_buffers *

@@ -68,7 +68,7 @@ void
 ipv4b_batch_note_write(ipv4b_batch *b, int error)
 {
     if (error != 0 && b->start < b->pinned) {
-        ipv4b_message_object *m = b->scratch.owners[ipv4b_gather_at(b)];
+        ipv4b_message_object *m = b->scratch.owners[ipv4b_turn_at(b)];
 
         IPV4B_STORE_RELAXED(m->error, error);
         b->told = true;
@@ -237,7 +237,7 @@ batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
         return;
     }
     /* It has its errno, and keeps that where it stands in the list once more. */
-    failed = (ipv4b_message_object *)Py_NewRef(b->scratch.owners[ipv4b_gather_at(b)]);
+    failed = (ipv4b_message_object *)Py_NewRef(b->scratch.owners[ipv4b_turn_at(b)]);
     error = failed->error;
     ipv4b_gather_end(b, rest);
     IPV4B_STORE_RELAXED(failed->error, error);

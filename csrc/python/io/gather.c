@@ -1,11 +1,8 @@
 /* gather.c - from a list of Message to what the kernel takes, and back: see gather.h. */
 #include "python/io/gather.h"
 
-#include "python/message/message_type.h"
-
-#include "core/cmsg.h"
 #include "python/base/locks.h"
-#include "python/values/control.h"
+#include "python/io/check.h"
 
 /* A plan for messages of more buffers than that is not kept: those of a turn can have a million. */
 enum { KEPT_IOVECS = 4 * IPV4B_TURN };
@@ -169,88 +166,6 @@ ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome)
     scratch_return(b);
 }
 
-/* Raises for a message, locked, that is refused for what it is. */
-static void
-refuse_message(ipv4b_direction direction, size_t index, const ipv4b_message_object *m)
-{
-    if (direction == IPV4B_READ && !ipv4b_message_pinned(m) && (m->use & IPV4B_USE_READONLY)) {
-        PyObject *field = ipv4b_message_readonly_field(m);
-
-        if (field != NULL) {
-            PyErr_Format(PyExc_ValueError, "msgs[%zu].%U: read-only, and cannot be read into",
-                         index, field);
-            Py_DECREF(field);
-        }
-        return;
-    }
-    if (direction == IPV4B_WRITE && !(m->use & IPV4B_USE_READ)) {
-        size_t where = 0;
-        int err = ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where);
-        char name[48];
-
-        if (err < 0) {
-            PyOS_snprintf(name, sizeof name, "msgs[%zu].oob", index);
-            ipv4b_control_raise(err, where, name);
-            return;
-        }
-    }
-    PyErr_Format(PyExc_RuntimeError, "msgs[%zu]: in use by another call", index);
-}
-
-/* Raises for the item at `index` of the list, which gather refused. Out of the way of the loops below,
- * which need all registers. */
-static __attribute__((cold, noinline)) int
-refuse(const ipv4b_batch *b, size_t index)
-{
-    PyObject *item = PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)index);
-
-    if (!PyObject_TypeCheck(item, b->conn->state->message_type)) {
-        PyErr_Format(PyExc_TypeError, "msgs[%zu]: a Message is required, not %.100s", index,
-                     Py_TYPE(item)->tp_name);
-        return -1;
-    }
-    for (size_t i = 0; b->direction == IPV4B_READ && i < index; i++) {
-        if (PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i) == item) {
-            PyErr_Format(PyExc_ValueError,
-                         "msgs[%zu]: the same Message as msgs[%zu], which a read cannot "
-                         "fill twice",
-                         index, i);
-            return -1;
-        }
-    }
-    Py_BEGIN_CRITICAL_SECTION(item);
-    if (b->forward != NULL) {
-        ipv4b_forward_refuse(index, (ipv4b_message_object *)item);
-    }
-    else {
-        refuse_message(b->direction, index, (ipv4b_message_object *)item);
-    }
-    Py_END_CRITICAL_SECTION();
-    return -1;
-}
-
-/* Pins a message if the call can have it. */
-static inline bool
-pin(ipv4b_message_object *m, ipv4b_direction direction)
-{
-    size_t where;
-
-    if (direction == IPV4B_READ) {
-        if ((m->use & ~(uint64_t)IPV4B_USE_UNCHECKED) != 0) {
-            return false;
-        }
-        m->use |= IPV4B_USE_READ;
-        return true;
-    }
-    if ((m->use & (IPV4B_USE_READ | IPV4B_USE_UNCHECKED)) != 0 &&
-        ((m->use & IPV4B_USE_READ) ||
-         ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen, &where) < 0)) {
-        return false;
-    }
-    m->use += IPV4B_USE_WRITE;
-    return true;
-}
-
 /* The members of a msghdr that are input, in the order in which every system has them. */
 enum {
     NAME_AT = offsetof(struct msghdr, msg_name),
@@ -292,7 +207,7 @@ fill(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *typ
             break;
         }
         Py_BEGIN_CRITICAL_SECTION(m);
-        pinned = pin(m, direction);
+        pinned = ipv4b_check_pin(m, direction);
         if (pinned) {
             prime(&slots[i].msg_hdr, &m->header, direction);
         }
@@ -316,124 +231,6 @@ ipv4b_gather_copy(PyObject *msgs)
     return PySequence_Tuple(msgs);
 }
 
-/* Whether a write could pin a message. */
-static bool
-can_write(const ipv4b_batch *b, ipv4b_message_object *m)
-{
-    size_t where;
-    bool can;
-
-    Py_BEGIN_CRITICAL_SECTION(m);
-    can = b->forward != NULL
-              ? ipv4b_forward_fits(b->forward, m)
-              : !(m->use & IPV4B_USE_READ) &&
-                    (!(m->use & IPV4B_USE_UNCHECKED) ||
-                     ipv4b_cmsg_check(m->header.msg_control, (size_t)m->header.msg_controllen,
-                                      &where) >= 0);
-    Py_END_CRITICAL_SECTION();
-    return can;
-}
-
-/* Between two signals: so many messages are looked at in less than a millisecond. */
-enum { CHECKED_AT_ONCE = 16 * 1024 };
-
-/* Raises if a handler of signals does, or has made the list shorter. Returns 0 or -1. */
-static int
-check_pause(const ipv4b_batch *b)
-{
-    if (PyErr_CheckSignals() < 0) {
-        return -1;
-    }
-    if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
-        PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
-        return -1;
-    }
-    return 0;
-}
-
-/* Looks at each message of a write that takes several turns. Returns 0, or -1 with an exception. */
-static int
-check_write(const ipv4b_batch *b)
-{
-    PyTypeObject *type = b->conn->state->message_type;
-
-    for (size_t i = 0; i < b->n; i++) {
-        PyObject *item;
-
-        if (i % CHECKED_AT_ONCE == 0 && check_pause(b) < 0) {
-            return -1;
-        }
-        item = PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
-        if (!PyObject_TypeCheck(item, type) || !can_write(b, (ipv4b_message_object *)item)) {
-            return refuse(b, i);
-        }
-    }
-    return 0;
-}
-
-/* The same for a read. Only with all of them pinned at once it is seen that one stands there twice;
- * no Python code runs meanwhile. */
-static int
-check_read(const ipv4b_batch *b)
-{
-    PyTypeObject *type = b->conn->state->message_type;
-    bool fits = true;
-    size_t i = 0;
-
-    for (; i < b->n && fits; i++) {
-        ipv4b_message_object *m =
-            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
-
-        fits = PyObject_TypeCheck((PyObject *)m, type);
-        if (fits) {
-            Py_BEGIN_CRITICAL_SECTION(m);
-            fits = pin(m, IPV4B_READ);
-            Py_END_CRITICAL_SECTION();
-        }
-    }
-    i -= !fits;
-    for (size_t k = 0; k < i; k++) {
-        ipv4b_message_object *m =
-            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)k);
-
-        Py_BEGIN_CRITICAL_SECTION(m);
-        m->use -= IPV4B_USE_READ;
-        Py_END_CRITICAL_SECTION();
-    }
-    return fits ? 0 : refuse(b, i);
-}
-
-/* Nothing of the later turns is tried as yet. A signal handler that raises ends the call, after all
- * are told so. Returns 0, or -1 with the handler's exception. */
-static int
-cancel_later(const ipv4b_batch *b)
-{
-    PyTypeObject *type = b->conn->state->message_type;
-    bool raised = false;
-
-    for (size_t i = 0; i < b->n && i < (size_t)PySequence_Fast_GET_SIZE(b->list); i++) {
-        ipv4b_message_object *m =
-            (ipv4b_message_object *)PySequence_Fast_GET_ITEM(b->list, (Py_ssize_t)i);
-
-        if (PyObject_TypeCheck((PyObject *)m, type)) {
-            IPV4B_STORE_RELAXED(m->error, ECANCELED);
-        }
-        if (!raised && i % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1) {
-            raised = PyErr_CheckSignals() < 0;
-        }
-    }
-    return raised ? -1 : 0;
-}
-
-/* What comes before the first of several turns. */
-static __attribute__((cold, noinline)) int
-check_all(const ipv4b_batch *b, bool cancel)
-{
-    int r = b->direction == IPV4B_READ ? check_read(b) : check_write(b);
-
-    return r < 0 || (cancel && cancel_later(b) < 0) ? -1 : check_pause(b);
-}
-
 /* A function of its own, for the loop needs every register. */
 static __attribute__((noinline)) size_t
 fill_for_write(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *type)
@@ -447,7 +244,7 @@ gather_forwarded(ipv4b_batch *b, PyObject **items, size_t n)
 {
     b->pinned = ipv4b_forward_fill(b->forward, &b->scratch, items, n, b->conn->state->message_type);
     if (b->pinned < n) {
-        return refuse(b, b->first + b->pinned);
+        return ipv4b_check_refuse(b, b->first + b->pinned);
     }
     if (ipv4b_forward_trim(b->forward->scratch, b->scratch.slots, n) < 0) {
         PyErr_NoMemory();
@@ -474,7 +271,7 @@ gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
     b->pinned = direction == IPV4B_READ
                     ? fill(&b->scratch, items, n, b->conn->state->message_type, IPV4B_READ)
                     : fill_for_write(&b->scratch, items, n, b->conn->state->message_type);
-    return b->pinned < n ? refuse(b, b->first + b->pinned) : 0;
+    return b->pinned < n ? ipv4b_check_refuse(b, b->first + b->pinned) : 0;
 }
 
 int
@@ -504,7 +301,7 @@ gather_begin(ipv4b_batch *b, PyObject *list, bool cancel, ipv4b_direction direct
     if (n > IPV4B_TURN) {
         n = IPV4B_TURN;
     }
-    if (scratch_take(b, n, direction) < 0 || (b->n > n && check_all(b, cancel) < 0)) {
+    if (scratch_take(b, n, direction) < 0 || (b->n > n && ipv4b_check_all(b, cancel) < 0)) {
         b->start = b->pinned = 0;
         return -1;
     }

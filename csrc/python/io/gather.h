@@ -5,34 +5,7 @@
 #ifndef IPV4B_GATHER_H
 #define IPV4B_GATHER_H
 
-#include "core/send.h"
-#include "python/io/conn.h"
-#include "python/io/forward.h"
-#include "python/message/message.h"
-
-/* Messages of a turn. One sendmmsg takes no more, which is enough to share its cost; and a turn is
- * over within some milliseconds, so that signals, close() and deadlines are not kept waiting. */
-enum { IPV4B_TURN = IPV4B_SEND_MAX };
-
-/* What becomes of messages that a call lets go. */
-typedef enum { IPV4B_MOVED, IPV4B_FORWARDED, IPV4B_LEFT, IPV4B_CANCELED } ipv4b_outcome;
-
-typedef struct {
-    ipv4b_conn_object *conn;
-    ipv4b_direction direction;
-    PyObject *list; /* a list or tuple, borrowed */
-    size_t n;       /* how many messages the call is for */
-    size_t first;   /* where the turn's messages begin in the list */
-    ipv4b_scratch
-        scratch;   /* owners are ipv4b_message_object, each a reference that the call owns */
-    size_t pinned; /* how many messages were gathered for the turn */
-    size_t start;  /* how many of them are dealt with, in the order in which they go */
-    size_t moved;  /* how many went or came in the call */
-    bool begun;    /* a write's turn has its plan, or goes without */
-    bool told;     /* the next message has the errno for which it did not go */
-    ipv4b_forwarding *forward; /* of forward, else NULL */
-    ipv4b_sender sender;
-} ipv4b_batch;
+#include "python/io/turn.h"
 
 /* The same for what is no list. */
 PyObject *ipv4b_gather_copy(PyObject *msgs);
@@ -69,12 +42,5 @@ void ipv4b_gather_drop(ipv4b_batch *b, size_t count, ipv4b_outcome outcome);
 
 /* Lets go what is left of the turn, and leaves the memory for the connection's next call. */
 void ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome);
-
-/* The next message of the turn: its place in the turn. */
-static inline size_t
-ipv4b_gather_at(const ipv4b_batch *b)
-{
-    return b->sender.planned && b->start < b->pinned ? b->sender.plan->order[b->start] : b->start;
-}
 
 #endif

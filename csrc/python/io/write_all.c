@@ -30,7 +30,7 @@ ends_all(int error)
 static int
 annotate_next(const ipv4b_batch *b)
 {
-    return ipv4b_batch_annotate(b->first + ipv4b_gather_at(b), b->moved);
+    return ipv4b_batch_annotate(b->first + ipv4b_turn_at(b), b->moved);
 }
 
 /* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until

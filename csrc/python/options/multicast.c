@@ -79,28 +79,39 @@ interface_by_addr(ipv4b_conn_object *self, const char *operation, PyObject *valu
                   unsigned int *index)
 {
     struct in_addr addr;
+    PyObject *text;
     int count;
 
     if (ipv4b_addr_parse(self->state, value, "interface", &addr) < 0) {
         return -1;
     }
     count = interfaces_of_addr(addr, index);
-    if (count > 1) {
-        PyErr_Format(PyExc_ValueError,
-                     "interface: %S is an address of %d interfaces; give an index or a name", value,
-                     count);
-        return -1;
+    if (count == 1) {
+        return 0;
     }
-    return count == 0 ? raise_unknown(self, operation, value) : 0;
+    text = ipv4b_addr_str(addr);
+    if (text != NULL && count == 0) {
+        (void)raise_unknown(self, operation, text);
+    }
+    else if (text != NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "interface: %U is an address of %d interfaces; give an index or a name", text,
+                     count);
+    }
+    Py_XDECREF(text);
+    return -1;
 }
 
-/* Whether a text or an object is an IPv4 address. */
+/* Whether a text or an object is an IPv4 address, and no name or index. */
 static bool
 is_address(const ipv4b_state *state, PyObject *value)
 {
     struct in_addr addr;
     const char *text;
 
+    if (PyBytes_Check(value) || PyByteArray_Check(value)) {
+        return true; /* 4 packed bytes, or an error that says so */
+    }
     if (!PyUnicode_Check(value)) {
         return PyObject_IsInstance(value, state->ipv4address) > 0;
     }

@@ -62,9 +62,11 @@ dgram_get_control_flags(PyObject *self, void *Py_UNUSED(closure))
 }
 
 #define ARGUMENTS                                                                                  \
-    "interface is an index, a name, or None for the system's choice; addresses are str,\n"         \
-    "ipaddress.IPv4Address or 4 packed bytes. Raises TypeError or ValueError that names the\n"     \
-    "argument, and OSError."
+    "interface is an index, a name, an address of it, or None for the system's choice. "           \
+    "Addresses\n"                                                                                  \
+    "are str, ipaddress.IPv4Address or 4 packed bytes. Raises TypeError or ValueError that "       \
+    "names\n"                                                                                      \
+    "the argument, and OSError."
 
 PyDoc_STRVAR(join_group_doc, "join_group($self, /, interface, group)\n--\n\n"
                              "Receive what is sent to `group` on `interface` by any source\n"
