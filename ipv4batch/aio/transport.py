@@ -243,10 +243,13 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
 
     def _callback_failed(self, error: BaseException) -> None:
         """An exception of datagram_received. asyncio's Handle says the same of it."""
+        # The loop's own handle is not to be had; this one names the same callback.
+        handle = asyncio.Handle(self._core.read_ready, (), self._loop)
         self._loop.call_exception_handler(
             {
                 "message": f"Exception in callback of {self!r}",
                 "exception": error,
+                "handle": handle,
                 "transport": self,
                 "protocol": self._protocol,
             }

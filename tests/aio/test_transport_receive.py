@@ -132,6 +132,7 @@ def test_an_exception_of_the_protocol(way: Way, peer: socket.socket) -> None:
         assert repr(context["exception"]) == "LookupError('two')"
         assert context["exception"].__traceback__ is not None
         assert context["message"].startswith("Exception in callback ")
+        assert type(context["handle"]).__name__ == "Handle"
 
     way.run(main)
 
