@@ -123,7 +123,11 @@ def test_a_write_is_one_call_for_1024(
 ) -> None:
     printed, names = trace(WRITE, count, timeout, before="call()")
     assert printed == str(count)
-    assert names == (["sendmmsg"] * calls if MMSG else ["sendmsg"] * count)
+    if MMSG:
+        alone = count % 1024 == 1  # a message of its own goes by sendmsg, which costs less
+        assert names == ["sendmmsg"] * (calls - alone) + ["sendmsg"] * alone
+    else:
+        assert names == ["sendmsg"] * count
 
 
 # Waiting

@@ -185,6 +185,13 @@ recvmsg(int fd, struct msghdr *header, int flags)
 ssize_t
 sendmsg(int fd, const struct msghdr *header, int flags)
 {
+    /* A write of one message is a sendmmsg of one to the tests. */
+    if (faults[SENDMMSG].times != 0) {
+        if (pass(SENDMMSG, 1) == 0) {
+            return -1;
+        }
+        (void)moved(SENDMMSG, 1);
+    }
     WHOLE(SENDMSG, NEXT(SENDMSG, sendmsg)(fd, header, flags));
 }
 
