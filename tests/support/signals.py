@@ -25,6 +25,9 @@ def handled(signum: int, handler: Callable[[int, Any], Any]) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.signal(
+            signum, signal.SIG_IGN
+        )  # drops one that is pending, which could end the process
         signal.signal(signum, before)
 
 
