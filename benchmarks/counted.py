@@ -102,7 +102,7 @@ def offload_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[R
 
 
 def message_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[Row]:
-    """What is asked of a received message."""
+    """What is asked of a received message, and messages that are made."""
     reader, writer = PacketConn(receiving), PacketConn(sending)
     reader.set_control_message(CONTROL)
     writer.write_to(bytes(1200), receiving.getsockname())
@@ -110,6 +110,7 @@ def message_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[R
     reader.read_batch(messages)
     (message,) = messages
     into = ControlMessage()
+    payload, peer, kept = bytes(1200), message.addr, Message()
 
     def data(times: int) -> None:
         for _ in itertools.repeat(None, times):
@@ -127,6 +128,26 @@ def message_rows(receiving: socket.socket, sending: socket.socket) -> Iterator[R
         for _ in itertools.repeat(None, times):
             message.control_message(into)
 
+    def make(times: int) -> None:
+        for _ in itertools.repeat(None, times):
+            Message(payload, addr=peer)
+
+    def reply(times: int) -> None:
+        for _ in itertools.repeat(None, times):
+            message.reply(payload)
+
+    def set_buffers(times: int) -> None:
+        for _ in itertools.repeat(None, times):
+            kept.buffers = payload
+
+    def set_addr(times: int) -> None:
+        for _ in itertools.repeat(None, times):
+            kept.addr = peer
+
+    yield Row("Message(data, addr=a)", 1, make)
+    yield Row("Message.reply(data)", 1, reply)
+    yield Row("Message.buffers = data", 1, set_buffers)
+    yield Row("Message.addr = a", 1, set_addr)
     yield Row("Message.data, 1200 bytes", 1, data)
     yield Row("Message.addr", 1, addr)
     yield Row("Message.control_message()", 1, control)

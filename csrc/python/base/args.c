@@ -5,8 +5,14 @@ static int
 parse_keyword(const ipv4b_signature *sig, PyObject *key, PyObject *value, Py_ssize_t nargs,
               PyObject **out)
 {
+    if (!PyUnicode_Check(key)) {
+        PyErr_Format(PyExc_TypeError, "%s() keywords must be strings", sig->function);
+        return -1;
+    }
     for (Py_ssize_t i = 0; sig->names[i] != NULL; i++) {
-        if (PyUnicode_CompareWithASCIIString(key, sig->names[i]) == 0) {
+        /* The first character tells most of them apart, in less time. */
+        if (PyUnicode_READ_CHAR(key, 0) == (Py_UCS4)sig->names[i][0] &&
+            PyUnicode_CompareWithASCIIString(key, sig->names[i]) == 0) {
             if (i < nargs) {
                 PyErr_Format(PyExc_TypeError, "%s() got two values for argument '%U'",
                              sig->function, key);
@@ -21,11 +27,9 @@ parse_keyword(const ipv4b_signature *sig, PyObject *key, PyObject *value, Py_ssi
     return -1;
 }
 
-int
-ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *kwnames, PyObject **out)
+static int
+check_count(const ipv4b_signature *sig, Py_ssize_t nargs)
 {
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     Py_ssize_t most = 0;
 
     while (sig->names[most] != NULL) {
@@ -36,6 +40,31 @@ ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize
                      most, nargs);
         return -1;
     }
+    return 0;
+}
+
+static int
+check_required(const ipv4b_signature *sig, PyObject *const *values)
+{
+    for (int i = 0; i < sig->required; i++) {
+        if (values[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing argument '%s'", sig->function,
+                         sig->names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **out)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+
+    if (check_count(sig, nargs) < 0) {
+        return -1;
+    }
     for (Py_ssize_t i = 0; i < nargs; i++) {
         out[i] = args[i];
     }
@@ -44,14 +73,27 @@ ipv4b_parse_args_any(const ipv4b_signature *sig, PyObject *const *args, Py_ssize
             return -1;
         }
     }
-    for (int i = 0; i < sig->required; i++) {
-        if (out[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() missing argument '%s'", sig->function,
-                         sig->names[i]);
+    return check_required(sig, out);
+}
+
+int
+ipv4b_parse_tuple(const ipv4b_signature *sig, PyObject *args, PyObject *kwargs, PyObject **out)
+{
+    Py_ssize_t nargs = PyTuple_GET_SIZE(args), at = 0;
+    PyObject *key, *value;
+
+    if (check_count(sig, nargs) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        out[i] = PyTuple_GET_ITEM(args, i);
+    }
+    while (kwargs != NULL && PyDict_Next(kwargs, &at, &key, &value)) {
+        if (parse_keyword(sig, key, value, nargs, out) < 0) {
             return -1;
         }
     }
-    return 0;
+    return check_required(sig, out);
 }
 
 int

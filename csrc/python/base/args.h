@@ -29,6 +29,9 @@ ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t n
     return ipv4b_parse_args_any(sig, args, nargs, kwnames, out);
 }
 
+/* The same for the tuple and dict (or NULL) of tp_init. */
+int ipv4b_parse_tuple(const ipv4b_signature *sig, PyObject *args, PyObject *kwargs, PyObject **out);
+
 /* Takes the buffer of a bytes-like object, which the caller releases. `field` names it in the error.
  * Returns 0, or -1 with TypeError or what the exporter raised. */
 int ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view);

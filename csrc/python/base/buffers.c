@@ -92,19 +92,27 @@ ipv4b_buffers_free(ipv4b_buffers *b)
     PyMem_Free(b);
 }
 
-size_t
-ipv4b_buffers_size(const ipv4b_buffers *b)
+void
+ipv4b_held_release(ipv4b_held *held)
 {
-    size_t size = 0;
+    ipv4b_buffers *row = held->row;
 
-    for (Py_ssize_t i = 0; i < b->count; i++) {
-        size += b->iov[i].iov_len;
-    }
-    return size;
+    held->row = NULL;
+    Py_CLEAR(held->bytes);
+    ipv4b_buffers_free(row);
 }
 
 PyObject *
-ipv4b_buffers_join(const ipv4b_buffers *b, size_t n)
+ipv4b_held_objects(const ipv4b_held *held)
+{
+    if (held->row != NULL) {
+        return Py_NewRef(held->row->objects);
+    }
+    return held->bytes == NULL ? PyTuple_New(0) : PyTuple_Pack(1, held->bytes);
+}
+
+PyObject *
+ipv4b_iov_join(const struct iovec *iov, size_t n)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
     char *at;
@@ -113,10 +121,10 @@ ipv4b_buffers_join(const ipv4b_buffers *b, size_t n)
         return NULL;
     }
     at = PyBytes_AS_STRING(bytes);
-    for (Py_ssize_t i = 0; n > 0; i++) {
-        size_t part = b->iov[i].iov_len < n ? b->iov[i].iov_len : n;
+    for (; n > 0; iov++) {
+        size_t part = iov->iov_len < n ? iov->iov_len : n;
 
-        memcpy(at, b->iov[i].iov_base, part);
+        memcpy(at, iov->iov_base, part);
         at += part;
         n -= part;
     }
@@ -222,8 +230,10 @@ ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
 }
 
 int
-ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg)
+ipv4b_held_traverse(const ipv4b_held *held, visitproc visit, void *arg)
 {
+    const ipv4b_buffers *b = held->row;
+
     if (b != NULL) {
         Py_VISIT(b->objects);
         for (Py_ssize_t i = 0; i < b->count; i++) {
@@ -235,5 +245,6 @@ ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg)
             }
         }
     }
+    Py_VISIT(held->bytes);
     return 0;
 }

@@ -27,12 +27,31 @@ ipv4b_buffers *ipv4b_buffers_new(PyObject *tuple, const char *field, bool number
 /* Releases the buffers; NULL is allowed. Runs the exporters' code. */
 void ipv4b_buffers_free(ipv4b_buffers *b);
 
-/* Bytes over all buffers. */
-size_t ipv4b_buffers_size(const ipv4b_buffers *b);
+/* Nothing, or one bytes object, or a row of buffers. A bytes object needs no Py_buffer: its memory stays where
+ * it is for as long as it lives. */
+typedef struct {
+    PyObject *bytes;
+    ipv4b_buffers *row;
+} ipv4b_held;
 
-/* The first n bytes over all buffers, n at most the size, as new bytes, or NULL with
+/* Lets go what is held. Runs the exporters' code. */
+void ipv4b_held_release(ipv4b_held *held);
+
+/* The objects as a tuple. New, or NULL with MemoryError. */
+PyObject *ipv4b_held_objects(const ipv4b_held *held);
+
+/* BORROWED. The first object, or NULL where nothing is held. */
+static inline PyObject *
+ipv4b_held_first(const ipv4b_held *held)
+{
+    return held->row == NULL ? held->bytes : PyTuple_GET_ITEM(held->row->objects, 0);
+}
+
+int ipv4b_held_traverse(const ipv4b_held *held, visitproc visit, void *arg);
+
+/* The first n bytes over all iovecs, n at most what they hold, as new bytes, or NULL with
  * MemoryError. */
-PyObject *ipv4b_buffers_join(const ipv4b_buffers *b, size_t n);
+PyObject *ipv4b_iov_join(const struct iovec *iov, size_t n);
 
 /* A memoryview of bytes (format "B") over an exporter's memory from `start` to `stop`, or NULL with
  * an exception. */
@@ -43,7 +62,5 @@ PyObject *ipv4b_view_part(PyObject *memoryview, Py_ssize_t start, Py_ssize_t sto
 
 /* memoryview[start:stop] of one of bytes. */
 PyObject *ipv4b_slice(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop);
-
-int ipv4b_buffers_traverse(const ipv4b_buffers *b, visitproc visit, void *arg);
 
 #endif

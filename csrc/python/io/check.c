@@ -1,7 +1,7 @@
 /* check.c - which messages a call refuses, and why: see check.h. */
 #include "python/io/check.h"
 
-#include "python/message/message_type.h"
+#include "python/message/fields.h"
 #include "python/values/control.h"
 
 /* Raises for a message, locked, that is refused for what it is. */

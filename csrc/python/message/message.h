@@ -14,13 +14,11 @@
 #include "python/base/state.h"
 
 #include "core/sysdep.h"
-
-/* Buffers that are held, in one block of memory with their iovecs. */
-typedef struct ipv4b_buffers ipv4b_buffers;
+#include "python/base/buffers.h"
 
 typedef struct {
     PyObject_HEAD
-    /* What the kernel gets, ready to be copied into a slot. msg_iov points into `data`, msg_control
+    /* What the kernel gets, ready to be copied into a slot. msg_iov points to `iov` or into `data`, msg_control
      * into `oob`, msg_name always to `name`; msg_namelen is 0 for no address. */
     struct msghdr header;
     struct sockaddr_in name;
@@ -31,13 +29,13 @@ typedef struct {
     int flags;
     int error;
     /* Python's side. */
-    ipv4b_buffers *data; /* NULL for none */
-    ipv4b_buffers *oob;  /* NULL for none */
+    ipv4b_held data;
+    ipv4b_held oob; /* one object at most */
     /* Of new_messages, until somebody asks for `buffers` or `oob`: the slab that the header points into,
      * in place of the two above; or NULL. */
     PyObject *slab;
-    struct iovec slab_iov;
-    PyObject *addr; /* the tuple for addr_key, made when asked for; or NULL */
+    struct iovec iov; /* of a bytes object, or of the slab */
+    PyObject *addr;   /* the tuple for addr_key, made when asked for; or NULL */
     struct sockaddr_in addr_key;
 } ipv4b_message_object;
 

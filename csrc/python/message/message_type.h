@@ -9,7 +9,8 @@
 
 extern PyType_Spec ipv4b_message_spec;
 
-/* Which of the buffers is read-only, for an error: "buffers[2]", "oob". With the message locked. */
-PyObject *ipv4b_message_readonly_field(const ipv4b_message_object *m);
+/* tp_vectorcall of the type, which a spec has no slot for before Python 3.14. Subclasses do not inherit it. */
+PyObject *ipv4b_message_call(PyObject *type, PyObject *const *args, size_t nargsf,
+                             PyObject *kwnames);
 
 #endif

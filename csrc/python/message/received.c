@@ -3,9 +3,8 @@
 
 #include "core/gro.h"
 #include "python/base/args.h"
-#include "python/base/buffers.h"
 #include "python/base/locks.h"
-#include "python/message/message.h"
+#include "python/message/fields.h"
 #include "python/message/slab.h"
 #include "python/values/addr.h"
 #include "python/values/control.h"
@@ -13,10 +12,11 @@
 size_t
 ipv4b_message_filled(const ipv4b_message_object *m)
 {
-    size_t size = m->slab != NULL   ? m->slab_iov.iov_len
-                  : m->data != NULL ? ipv4b_buffers_size(m->data)
-                                    : 0;
+    size_t size = 0;
 
+    for (size_t i = 0; i < (size_t)m->header.msg_iovlen; i++) {
+        size += m->header.msg_iov[i].iov_len;
+    }
     return m->n < size ? m->n : size;
 }
 
@@ -29,9 +29,7 @@ ipv4b_message_data(PyObject *self, void *Py_UNUSED(closure))
 
     Py_BEGIN_CRITICAL_SECTION(self);
     n = ipv4b_message_filled(m);
-    bytes = n == 0            ? PyBytes_FromStringAndSize(NULL, 0)
-            : m->slab != NULL ? PyBytes_FromStringAndSize(m->slab_iov.iov_base, (Py_ssize_t)n)
-                              : ipv4b_buffers_join(m->data, n);
+    bytes = ipv4b_iov_join(m->header.msg_iov, n);
     Py_END_CRITICAL_SECTION();
     return bytes;
 }
@@ -48,9 +46,9 @@ ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
     }
     /* Python code can run while the view is made, and set other buffers. */
     Py_BEGIN_CRITICAL_SECTION(self);
-    count = m->data == NULL ? 0 : m->data->count;
+    count = (Py_ssize_t)m->header.msg_iovlen;
     if (count == 1) {
-        exporter = Py_NewRef(PyTuple_GET_ITEM(m->data->objects, 0));
+        exporter = Py_NewRef(ipv4b_held_first(&m->data));
         n = (Py_ssize_t)ipv4b_message_filled(m);
     }
     Py_END_CRITICAL_SECTION();
@@ -155,7 +153,7 @@ ipv4b_message_reply(PyObject *self, PyObject *data)
     struct sockaddr_in peer;
     unsigned char control[IPV4B_ANCILLARY_MAX];
     ipv4b_ancillary received, answer = {.present = 0};
-    PyObject *reply, *addr = NULL, *oob = NULL;
+    PyObject *reply, *oob = NULL;
     int len;
 
     if (state == NULL || parse_oob((ipv4b_message_object *)self, &received, &peer) < 0) {
@@ -174,13 +172,10 @@ ipv4b_message_reply(PyObject *self, PyObject *data)
         answer.ifindex = received.ifindex;
     }
     len = ipv4b_ancillary_marshal(&answer, control, sizeof control);
-    addr = ipv4b_endpoint_cached(state, &peer);
-    oob = len == 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)control, len);
-    reply =
-        addr == NULL || oob == NULL
-            ? NULL
-            : PyObject_CallFunctionObjArgs((PyObject *)state->message_type, data, oob, addr, NULL);
-    Py_XDECREF(addr);
+    if (len > 0 && (oob = PyBytes_FromStringAndSize((const char *)control, len)) == NULL) {
+        return NULL;
+    }
+    reply = ipv4b_message_new(state, data, oob, &peer);
     Py_XDECREF(oob);
     return reply;
 }

@@ -95,9 +95,9 @@ message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t si
         return NULL;
     }
     m->slab = Py_NewRef(slab);
-    m->slab_iov = (struct iovec){.iov_base = start + at, .iov_len = (size_t)size};
+    m->iov = (struct iovec){.iov_base = start + at, .iov_len = (size_t)size};
     m->header.msg_name = &m->name;
-    m->header.msg_iov = &m->slab_iov;
+    m->header.msg_iov = &m->iov;
     m->header.msg_iovlen = 1;
     if (oob_size != 0) {
         m->header.msg_control = start + oob_at;
@@ -140,7 +140,7 @@ ipv4b_slab_show(PyObject *self)
     if (slab == NULL) {
         return 0;
     }
-    data = hold_part(slab, m->slab_iov.iov_base, m->slab_iov.iov_len, "buffers", true);
+    data = hold_part(slab, m->iov.iov_base, m->iov.iov_len, "buffers", true);
     if (data != NULL && control_len != 0) {
         oob = hold_part(slab, control, control_len, "oob", false);
     }
@@ -150,11 +150,11 @@ ipv4b_slab_show(PyObject *self)
         return -1;
     }
     /* The collector may have run Python code, or another thread has been faster. A call that uses the
-     * message goes on with slab_iov, which is the same memory. */
+     * message goes on with iov, which is the same memory. */
     Py_BEGIN_CRITICAL_SECTION(self);
     if (m->slab == slab) {
-        m->data = data;
-        m->oob = oob;
+        m->data.row = data;
+        m->oob.row = oob;
         m->slab = NULL;
         data = oob = NULL;
         Py_DECREF(slab); /* not the last reference: ours follows */

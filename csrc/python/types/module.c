@@ -76,6 +76,7 @@ add_types(PyObject *module, ipv4b_state *s)
         add_type(module, &ipv4b_core_spec, NULL, &s->core_type) < 0) {
         return -1;
     }
+    s->message_type->tp_vectorcall = ipv4b_message_call;
     s->slab_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &ipv4b_slab_spec, NULL);
     if (s->slab_type == NULL) {
         return -1;
