@@ -25,9 +25,8 @@ def handled(signum: int, handler: Callable[[int, Any], Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(
-            signum, signal.SIG_IGN
-        )  # drops one that is pending, which could end the process
+        # One that is still pending is dropped: it could end the process.
+        signal.signal(signum, signal.SIG_IGN)
         signal.signal(signum, before)
 
 
