@@ -200,15 +200,48 @@ def relays(bench: Bench) -> Iterator[Pattern]:
         def new(conn: PacketConn, into: list[Message], count: int, to: Endpoint) -> None:
             conn.write_all([Message(message.view, None, to) for message in into[:count]])
 
+        def copies(conn: PacketConn, into: list[Message], count: int, to: Endpoint) -> None:
+            conn.write_all([Message(message.data, None, to) for message in into[:count]])
+
         yield Pattern(
             f"relay, {'gso and gro' if offload else 'plain'}",
             [
                 Way("ready-made", relay(bench, offload, ready_made)),
                 Way("forward", relay(bench, offload, forward)),
                 Way("new messages", relay(bench, offload, new)),
+                Way("new messages, data copied", relay(bench, offload, copies)),
             ],
-            {"forward": 1.25, "new messages": 2.2} if offload else {"forward": 1.05},
+            {"forward": 1.25, "new messages": 2.2, "new messages, data copied": 2.2}
+            if offload
+            else {"forward": 1.05},
         )
+
+
+class Datagram(NamedTuple):
+    """What a program that knows no Message would keep."""
+
+    data: bytes
+    addr: Endpoint
+
+
+def making() -> Iterator[Pattern]:
+    """A message for a payload, against a named tuple of the same."""
+    data, addr = bytes(SIZE), ("127.0.0.1", 9)
+
+    def make(kind: Callable[..., object]) -> Burst:
+        def burst() -> int:
+            start = time.perf_counter_ns()
+            for _ in range(1000):
+                kind(data, addr=addr)
+            return (time.perf_counter_ns() - start) // 1000
+
+        return burst
+
+    yield Pattern(
+        "make",
+        [Way("a named tuple of two", make(Datagram)), Way("a Message", make(Message))],
+        {"a Message": 0.5},
+    )
 
 
 def echo(sock: socket.socket, busy_poll: int | None) -> None:
@@ -287,6 +320,7 @@ def measure(quick: bool) -> list[Pattern]:
             *striping(bench),
             *relays(bench),
             *adjoining(bench),
+            *making(),
             *trips(bench, stack),
         ]
         gc.collect()
@@ -323,7 +357,7 @@ def as_text(patterns: list[Pattern]) -> str:
                 "" if goal is None else ("yes" if ratio.median <= goal else "NO"),
             )
     out = io.StringIO()
-    Console(file=out, width=104).print(table)
+    Console(file=out, width=112).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
