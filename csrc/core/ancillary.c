@@ -30,7 +30,7 @@ decode_int(const unsigned char *data, size_t len, int *out)
     return -EPROTO;
 }
 
-/* Notes whether an item of which 0 means nothing is there. */
+/* Notes whether the item is present. Its value 0 means that it is not. */
 static void
 note(ipv4b_ancillary *out, unsigned int bit, bool there)
 {
@@ -126,8 +126,8 @@ timestamp_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
     int64_t wide[2];
     int32_t narrow[2];
 
-    /* A timespec is two 64-bit numbers, or two of 32 bits on an old 32-bit system; elsewhere that is
-     * one that was cut. */
+    /* A timespec is two 64-bit numbers, or two 32-bit numbers on an old 32-bit system. On other
+     * systems the short form is a truncated item. */
     if (len == sizeof wide) {
         memcpy(wide, data, sizeof wide);
     }
@@ -139,7 +139,7 @@ timestamp_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
     else {
         return -EPROTO;
     }
-    /* Seconds that no clock shows would overflow the sum. */
+    /* More seconds than any clock shows would overflow the sum. */
     if (wide[0] < 0 || wide[0] >= INT64_MAX / 1000000000 || wide[1] < 0 || wide[1] >= 1000000000) {
         return -EPROTO;
     }

@@ -9,8 +9,8 @@
 
 #include "sysdep.h"
 
-/* What can be asked for and what can be present. The values are public (ControlFlags); the first
- * four are those of Go's x/net/ipv4. */
+/* Flags for the items that a caller can ask for, and for those that are present. The values are
+ * public (ControlFlags). The first four have the values of Go's x/net/ipv4. */
 enum {
     IPV4B_CM_TTL = 1,
     IPV4B_CM_SRC = 2,
@@ -40,7 +40,7 @@ typedef struct {
 /* The longest that ipv4b_ancillary_marshal writes, with room to spare for rows to come. */
 enum { IPV4B_ANCILLARY_MAX = 256 };
 
-/* Bytes of control buffer that hold everything that `flags` ask for. */
+/* The size of a control buffer that holds all items in `flags`, in bytes. */
 size_t ipv4b_ancillary_space(unsigned int flags);
 
 /* Fills `out` from a control buffer; items of other levels and types are skipped, and fields that
@@ -53,14 +53,15 @@ int ipv4b_ancillary_parse(ipv4b_ancillary *out, const void *buf, size_t len, siz
  * Returns the length, or -ENOBUFS. */
 int ipv4b_ancillary_marshal(const ipv4b_ancillary *in, void *buf, size_t cap);
 
-/* Makes the kernel deliver what `flags` name. Options that have a flag in `changed` are set, whatever
- * they were, and the others left alone. Returns 0, or -errno; *current says of the options that were
- * set here what is on now. -ENOPROTOOPT also means that the platform lacks an item. */
+/* Makes the kernel deliver the items in `flags`. Sets each option that has a flag in `changed`,
+ * whatever its value, and leaves the other options alone. Returns 0 or -errno. *current has the
+ * flags of the changed options that are on now. -ENOPROTOOPT also means that the platform lacks
+ * an item. */
 int ipv4b_ancillary_request(int fd, unsigned int flags, unsigned int changed,
                             unsigned int *current);
 
-/* Finds out what the kernel delivers already. *flags gets all flags of each option that is on. Returns 0 or
- * -errno; a socket that lacks an option does not deliver its item. */
+/* Finds out what the kernel delivers already. *flags gets all flags of each option that is on. A
+ * socket that lacks an option does not deliver its item. Returns 0 or -errno. */
 int ipv4b_ancillary_found(int fd, unsigned int *flags);
 
 #endif

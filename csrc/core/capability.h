@@ -15,7 +15,7 @@ typedef struct {
     bool raw_sockets; /* the process may open them (CAP_NET_RAW) */
 } ipv4b_capabilities;
 
-/* Returns 0, or -errno when not even a UDP socket is to be had. */
+/* Returns 0, or -errno if even a UDP socket cannot be opened. */
 int ipv4b_capabilities_probe(ipv4b_capabilities *out);
 
 #endif

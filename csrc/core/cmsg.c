@@ -98,8 +98,8 @@ ipv4b_cmsg_check(const void *buf, size_t len, size_t *where)
     ipv4b_cmsg_item item;
     int r;
 
-    /* A first look in a few instructions, since every write takes it: a length from that of a
-     * header to what is left, and on to the next. */
+    /* A quick check, because every write makes it: each length is at least that of a header and
+     * at most what is left. */
     while (left >= CMSG_LEN(0)) {
         struct cmsghdr header;
         size_t space;

@@ -53,8 +53,8 @@ int ipv4b_cmsg_next(ipv4b_cmsg_iter *it, ipv4b_cmsg_item *out);
 size_t ipv4b_cmsg_deliver(void *to, size_t cap, const void *from, size_t len, int skip_level,
                           int skip_type, bool *truncated);
 
-/* Whether a whole buffer is a row of items: 0, or ipv4b_cmsg_next's error with the bad header's
- * place in *where. */
+/* Checks that a whole buffer is a sequence of items. Returns 0, or ipv4b_cmsg_next's error with
+ * the offset of the bad header in *where. */
 int ipv4b_cmsg_check(const void *buf, size_t len, size_t *where);
 
 /* What ipv4b_cmsg_next's negative result means, in Go's words. */

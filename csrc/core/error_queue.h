@@ -23,7 +23,7 @@ typedef struct ipv4b_queued_error {
     size_t len;              /* bytes of `data` */
     ipv4b_slot slot;         /* what the kernel fills: addr, data and control */
     struct iovec iov;
-    struct ipv4b_queued_error *next; /* for whoever keeps several */
+    struct ipv4b_queued_error *next; /* the next one in a caller's list */
     unsigned char data[IPV4B_ERROR_DATA];
     unsigned char control[IPV4B_ERROR_CONTROL];
 } ipv4b_queued_error;
@@ -38,8 +38,8 @@ int ipv4b_error_queue_recv(int fd, ipv4b_queued_error *e);
 /* Copies an entry that was received into another slot. */
 void ipv4b_error_queue_copy(ipv4b_queued_error *e, const ipv4b_slot *from);
 
-/* Finds out what the slot has received. An item of the queue that is no error (a transmit timestamp)
- * has error 0. */
+/* Parses what the slot has received. An entry that is no error (a transmit timestamp) gets error
+ * 0. */
 void ipv4b_error_queue_parse(ipv4b_queued_error *e);
 
 #endif

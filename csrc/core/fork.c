@@ -6,7 +6,7 @@
 atomic_uint ipv4b_fork_count;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int registered; /* 0, or the errno with which that failed */
+static int registered; /* 0, or the errno of the failure */
 
 static void
 fork_in_child(void)

@@ -12,7 +12,7 @@
 
 extern atomic_uint ipv4b_fork_count;
 
-/* Starts to count, once for the process. Returns 0 or -errno. */
+/* Starts to count. Only the first call in a process has an effect. Returns 0 or -errno. */
 int ipv4b_fork_watch(void);
 
 static inline unsigned int

@@ -5,8 +5,8 @@
 
 enum {
     CONTROL_SPACE = CMSG_SPACE(sizeof(uint16_t)),
-    /* More than the 16 bits of an IPv4 header can tell: the kernel looks at no byte of it (udp_sendmsg,
-     * net/ipv4/udp.c; raw_sendmsg, net/ipv4/raw.c). */
+    /* More than the 16 bits of an IPv4 header can hold. The kernel refuses the length and reads
+     * no byte (udp_sendmsg, net/ipv4/udp.c; raw_sendmsg, net/ipv4/raw.c). */
     NO_DATAGRAM = 65536,
 };
 
@@ -63,7 +63,8 @@ ipv4b_forward_split(ipv4b_forward_scratch *s, size_t i, struct msghdr *h, uint16
     h->msg_controllen = enc.len;
 }
 
-/* Shortens one slot, with memory for as many iovecs as it has. Returns how many of those were used. */
+/* Shortens one slot. `iov` has room for as many iovecs as the slot has. Returns how many were
+ * used. */
 static size_t
 trim_slot(struct iovec *iov, ipv4b_slot *slot)
 {

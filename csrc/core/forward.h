@@ -25,16 +25,16 @@ void ipv4b_forward_scratch_free(ipv4b_forward_scratch *s);
 /* Makes room for the control data of n slots. Returns 0 or -ENOMEM. */
 int ipv4b_forward_reserve(ipv4b_forward_scratch *s, size_t n);
 
-/* The segment size that the control data of a received datagram of `len` bytes tells, which is several
- * datagrams; or 0 for one that came alone. */
+/* The segment size in the control data of a received datagram of `len` bytes, if that is several
+ * coalesced datagrams; 0 for one that came alone. */
 uint16_t ipv4b_forward_segment(const void *control, size_t control_len, size_t len);
 
-/* Gives slot i control data that has it cut up into segments of this size. */
+/* Gives slot i control data that makes the kernel cut it into segments of this size. */
 void ipv4b_forward_split(ipv4b_forward_scratch *s, size_t i, struct msghdr *h, uint16_t segment);
 
-/* Shortens each of the n slots to the first msg_len bytes of its buffers. A slot whose msg_len is more than
- * they hold is one that must not go: it gets a size that no datagram has, and the kernel refuses it with
- * EMSGSIZE. Returns 0, or -ENOMEM with some slots shortened. */
+/* Shortens each of the n slots to the first msg_len bytes of its buffers. A slot whose msg_len
+ * is more than its buffers hold must not be sent: it gets a size that no datagram can have, so
+ * that the kernel refuses it with EMSGSIZE. Returns 0, or -ENOMEM with some slots shortened. */
 int ipv4b_forward_trim(ipv4b_forward_scratch *s, ipv4b_slot *slots, size_t n);
 
 #endif

@@ -13,17 +13,18 @@
  * processors. */
 enum { BUFFERS = 64, BUFFER_SIZE = 65536, ALIGNMENT = 4096 };
 
-/* Control data of a buffer: also of items that others have asked the kernel for, lest they push out ours. */
+/* Room for a buffer's control data. It includes items that other code has asked the kernel for,
+ * so that those do not displace ours. */
 enum { CONTROL_SIZE = 2 * IPV4B_ANCILLARY_MAX };
 
-/* A buffer that was filled: what holds for all of its datagrams, found out once. */
+/* A filled buffer, with what holds for all of its datagrams. */
 typedef struct {
     const unsigned char *bytes;
     size_t total;
     size_t segment_size; /* 0 for a datagram that came alone */
     const void *control;
-    size_t control_len; /* 0 if there is nothing but the segment size */
-    int flags;          /* without MSG_TRUNC: a buffer holds whatever comes */
+    size_t control_len; /* 0 if there is only the segment size */
+    int flags;          /* never MSG_TRUNC: a buffer holds the longest datagram */
     socklen_t name_len;
     struct sockaddr_in name;
 } source;
@@ -41,8 +42,8 @@ struct ipv4b_gro {
     size_t offset;         /* bytes of it that are used up */
     source source;         /* what is in it */
     size_t left;           /* datagrams in all buffers that are not used up */
-    atomic_bool keeps;     /* UDP_GRO was set, and is to stay so */
-    atomic_size_t pending; /* the same after each call, for whoever does not hold the lock */
+    atomic_bool keeps;     /* UDP_GRO is on and must stay on */
+    atomic_size_t pending; /* a copy of `left` after each call, read without the lock */
 };
 
 ipv4b_gro *
@@ -86,7 +87,7 @@ ipv4b_gro_segments(size_t left, size_t segment_size)
     return segment_size == 0 || left == 0 ? 1 : (left + segment_size - 1) / segment_size;
 }
 
-/* Only that item is looked at: one behind it may have been cut for lack of room. */
+/* Parses only that item. One behind it may be truncated for lack of room. */
 size_t
 ipv4b_gro_segment_size(const ipv4b_slot *slot)
 {
@@ -150,15 +151,15 @@ refill(ipv4b_gro *q, int fd, size_t want, int flags, int *pending)
     size_t n = want < BUFFERS ? want : BUFFERS;
     int r;
 
-    /* Only what the last receive has used is no longer as it was set up. */
+    /* Only the slots that the last receive used have changed. */
     for (size_t i = 0; i < q->count; i++) {
         prepare(q, i);
     }
     for (; q->prepared < n; q->prepared++) {
         prepare(q, q->prepared);
     }
-    /* Without the option the kernel does not tell the segment size of what it has coalesced already
-     * (udp_cmsg_recv, include/linux/udp.h): whole datagrams would look like one. */
+    /* Without the option the kernel does not report the segment size of datagrams that it has
+     * coalesced already (udp_cmsg_recv, include/linux/udp.h). They would look like one datagram. */
     if (atomic_load_explicit(&q->keeps, memory_order_relaxed)) {
         ipv4b_keep_option(fd, IPPROTO_UDP, IPV4B_UDP_GRO);
     }
@@ -197,9 +198,10 @@ deliver(const source *from, size_t offset, size_t len, ipv4b_slot *to, int flags
     h->msg_namelen = from->name_len;
 }
 
-/* The usual case: datagrams without control data, for slots of one buffer that holds them. Goes on until
- * the buffer or the n slots are used up, or a slot is another; returns how many it gave and moves *offset.
- * Nothing but the copy comes after the copy, so that the loop lives in registers. */
+/* The usual case: datagrams without control data, for slots with one buffer that is large
+ * enough. Ends when the buffer or the n slots are used up, or at a slot of another kind. Returns
+ * how many datagrams it copied and moves *offset. The copy is the last step of the loop body, so
+ * that the loop's variables stay in registers. */
 static __attribute__((noinline)) size_t
 deliver_whole(const source *from, size_t *offset, ipv4b_slot *slots, size_t n)
 {
@@ -229,15 +231,15 @@ deliver_whole(const source *from, size_t *offset, ipv4b_slot *slots, size_t n)
     return (size_t)(slot - slots);
 }
 
-/* Hands the datagrams of the current buffer out to at most n slots; returns how many. */
+/* Gives datagrams of the current buffer to at most n slots. Returns how many. */
 static size_t
 hand_out(ipv4b_gro *q, ipv4b_slot *slots, size_t n, int flags)
 {
-    const source from = q->source; /* a copy, which no write through a slot can change */
+    const source from = q->source; /* a copy: no write through a slot can change it */
     size_t offset = q->offset;
     size_t done = from.control_len == 0 ? deliver_whole(&from, &offset, slots, n) : 0;
 
-    /* A datagram of no bytes is one too. */
+    /* An empty datagram counts too. */
     while (done < n && (done == 0 || offset < from.total)) {
         size_t len = ipv4b_gro_segment(from.total, offset, from.segment_size);
 
@@ -294,8 +296,7 @@ take(ipv4b_gro *q, int fd, ipv4b_slot *slots, size_t n, int flags, bool receive,
             *pending = r == -EAGAIN || r == -EWOULDBLOCK || r == -EINTR ? 0 : -r;
             break;
         }
-        /* Fewer than asked for means that the socket is empty: it is not asked again for
-         * nothing. */
+        /* Fewer than asked for means that the socket is empty, so another call would be in vain. */
         receive = (size_t)r == want && *pending == 0;
     }
     return done == 0 ? -EAGAIN : (int)done;
@@ -332,8 +333,8 @@ ipv4b_gro_pending(const ipv4b_gro *q)
 void
 ipv4b_gro_after_fork(ipv4b_gro *q)
 {
-    /* Another thread of the parent may have held the lock and been in the middle of a receive. What
-     * waits here is the parent's to read. */
+    /* Another thread of the parent may have held the lock during a receive. The parent reads the
+     * datagrams that are queued here. */
     (void)pthread_mutex_init(&q->lock, NULL);
     q->count = q->current = 0;
     q->prepared = 0;

@@ -15,15 +15,16 @@
 
 typedef struct ipv4b_gro ipv4b_gro;
 
-/* A new, empty queue, or NULL when there is no memory. Pages are touched only where datagrams come
- * to lie. */
+/* A new, empty queue, or NULL without memory. The kernel provides a page of it only when a
+ * datagram is written there. */
 ipv4b_gro *ipv4b_gro_new(void);
 void ipv4b_gro_free(ipv4b_gro *q);
 
 /* How many datagrams were waiting in the queue after the last receive; takes no lock. */
 size_t ipv4b_gro_pending(const ipv4b_gro *q);
 
-/* The socket has UDP_GRO from now on: the queue sets it again before a receive if someone has cleared it. */
+/* Says that the socket has UDP_GRO on. From now on the queue sets it again before a receive if
+ * other code has cleared it. */
 void ipv4b_gro_keep_option(ipv4b_gro *q);
 
 /* Fills slots, first from the queue and then from the socket without waiting, as ipv4b_mmsg_recv
@@ -39,7 +40,8 @@ void ipv4b_gro_after_fork(ipv4b_gro *q);
  * alone. */
 size_t ipv4b_gro_segment_size(const ipv4b_slot *slot);
 
-/* How many datagrams the last `left` bytes of a coalesced one are; one of no bytes is one too. */
+/* How many datagrams there are in the last `left` bytes of a coalesced one. An empty datagram
+ * counts too. */
 size_t ipv4b_gro_segments(size_t left, size_t segment_size);
 
 /* How many bytes of a coalesced datagram of `total` bytes belong to the datagram that starts at

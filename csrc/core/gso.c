@@ -33,7 +33,7 @@ is_of_socket(int fd, int error)
             off != 0);
 }
 
-/* Goes on behind `count` more messages of the run that stands next. */
+/* Moves past `count` messages of the current run. */
 static void
 plan_advance(ipv4b_gso_plan *plan, size_t count)
 {
@@ -54,7 +54,8 @@ ipv4b_gso_skip(ipv4b_gso_plan *plan)
     plan_advance(plan, 1);
 }
 
-/* A run was refused, and a message of it went alone: so do all messages of its path. */
+/* A run was refused and one of its messages went alone. From now on all messages of its path go
+ * alone. */
 static void
 note_refusal(int fd, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 {
@@ -64,7 +65,7 @@ note_refusal(int fd, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
     plan->refusing = 0;
 }
 
-/* Sends what is left of the run that stands next, message by message. */
+/* Sends the rest of the current run, message by message. */
 static void
 send_alone(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 {
@@ -88,7 +89,7 @@ send_alone(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso
     plan_advance(plan, taken);
 }
 
-/* Writes down that the run which stands next was taken whole. */
+/* Notes that the kernel has taken the whole current run. */
 static void
 settle_run(ipv4b_slot *slots, ipv4b_gso_plan *plan)
 {
@@ -106,7 +107,7 @@ settle_run(ipv4b_slot *slots, ipv4b_gso_plan *plan)
     plan_advance(plan, length);
 }
 
-/* Whether the messages of the run that stands next go one by one. */
+/* Whether the messages of the current run go one by one. */
 static bool
 goes_alone(const ipv4b_gso_plan *plan)
 {
@@ -120,7 +121,7 @@ size_t
 ipv4b_gso_send(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 {
     size_t start = plan->done;
-    int suspect = 0; /* the error with which the run that stands next may have been refused, or 0 */
+    int suspect = 0; /* the error with which the current run may have been refused, or 0 */
 
     *result = (ipv4b_gso_result){0};
     while (plan->at < plan->count) {
@@ -147,14 +148,14 @@ ipv4b_gso_send(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b
             break;
         }
         if (result->error == 0) {
-            continue; /* the kernel forgot why; asked again, it tells */
+            continue; /* the kernel forgot the reason; the next call reports it */
         }
         if (!is_refusal(result->error)) {
             break;
         }
         if (can_be_report(result->error) && !again) {
             suspect = result->error;
-            continue; /* asked again, the report of an earlier datagram is gone */
+            continue; /* a second call succeeds if that was the report of an earlier datagram */
         }
         plan->refusing = result->error;
         plan->broken = true;

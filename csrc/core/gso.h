@@ -7,11 +7,11 @@
 
 #include "plan.h"
 
-/* What became of an attempt. */
+/* The result of an attempt. */
 typedef struct {
     int error;   /* as in ipv4b_mmsg_send, of the next message in the plan's order */
-    int refused; /* the errno with which a run was refused whose messages go alone, or 0 */
-    int pending; /* the errno that an earlier datagram was reported by, or 0 */
+    int refused; /* the errno of a refused run whose messages went alone, or 0 */
+    int pending; /* the errno that reported an earlier datagram, or 0 */
 } ipv4b_gso_result;
 
 /* Hands the messages of a plan over from where it stands, without waiting, and sets the msg_len of
@@ -26,7 +26,7 @@ typedef struct {
 size_t ipv4b_gso_send(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan,
                       ipv4b_gso_result *result);
 
-/* Passes over the next message of a plan; what is left of its run goes message by message. */
+/* Skips the next message of a plan. The rest of its run goes message by message. */
 void ipv4b_gso_skip(ipv4b_gso_plan *plan);
 
 #endif

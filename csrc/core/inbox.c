@@ -3,8 +3,8 @@
 
 #include "gro.h"
 
-/* The kernel copies fastest to the start of a page. Where all buffers start at the same place of 64
- * KiB, they share a few lines of the cache: one more page sets them apart. */
+/* The kernel copies fastest to the start of a page. Buffers that all start at a multiple of 64
+ * KiB compete for a few cache lines, so one more page separates them. */
 enum { PAGE = 4096, STRIDE = 65536 + PAGE };
 
 ipv4b_inbox *
@@ -51,7 +51,7 @@ ipv4b_inbox_prime(ipv4b_inbox *box, size_t n)
     }
 }
 
-/* The slot `next` is the one to give from. */
+/* Makes `next` the current slot. */
 static void
 begin_slot(ipv4b_inbox *box)
 {

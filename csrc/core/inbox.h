@@ -9,13 +9,14 @@
 
 #include "ancillary.h"
 
-/* So many datagrams, or coalesced ones, at a time: more save no further time of the system call. */
+/* Datagrams, or coalesced datagrams, of one receive. More would not make the system call
+ * cheaper. */
 enum { IPV4B_INBOX_SLOTS = 64 };
 
 typedef struct ipv4b_inbox {
     size_t next, count;  /* slots[next] to slots[count - 1] have datagrams */
     size_t offset;       /* bytes of slots[next] that were given already */
-    size_t segment_size; /* what slots[next] is made of; 0 for a datagram that came alone */
+    size_t segment_size; /* the segment size of slots[next]; 0 for a datagram that came alone */
     ipv4b_slot slots[IPV4B_INBOX_SLOTS];
     struct iovec iov[IPV4B_INBOX_SLOTS];
     struct sockaddr_in names[IPV4B_INBOX_SLOTS];
@@ -23,14 +24,15 @@ typedef struct ipv4b_inbox {
     unsigned char *memory;
 } ipv4b_inbox;
 
-/* Empty, or NULL when there is no memory. Pages are touched only where datagrams come to lie. */
+/* A new, empty one, or NULL without memory. The kernel provides a page of it only when a
+ * datagram is written there. */
 ipv4b_inbox *ipv4b_inbox_new(void);
 void ipv4b_inbox_free(ipv4b_inbox *box);
 
 /* Readies n slots of an empty one for a receive. */
 void ipv4b_inbox_prime(ipv4b_inbox *box, size_t n);
 
-/* Looks at what a receive has put into the first `count` slots. */
+/* Parses what a receive has put into the first `count` slots. */
 void ipv4b_inbox_fill(ipv4b_inbox *box, size_t count);
 
 /* The next datagram, of one that is not empty: where it lies, how long it is, and who sent it. It

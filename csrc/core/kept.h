@@ -8,7 +8,7 @@
 
 #include "sysdep.h"
 
-/* Sets an option of 0 to 1. A socket that does not tell or take it is left alone. */
+/* Sets an option to 1 if it is 0. Leaves a socket alone that does not have it. */
 static __attribute__((noinline, unused)) void
 ipv4b_keep_option(int fd, int level, int option)
 {

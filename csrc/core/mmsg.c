@@ -107,7 +107,7 @@ send_some(int fd, ipv4b_slot *slots, size_t n, int flags)
     ssize_t r;
 
     (void)n;
-    /* Not every system takes a name of no length for none. */
+    /* Some systems do not accept a name of length 0 as no name. */
     if (header.msg_namelen == 0) {
         header.msg_name = NULL;
     }
@@ -136,8 +136,8 @@ ipv4b_mmsg_send(int fd, ipv4b_slot *slots, size_t n, int flags, int *error)
             break;
         }
         done += (size_t)r;
-        /* Fewer than asked for means that one failed; the caller decides whether to try it
-         * again. */
+        /* Fewer than asked for means that the next one failed. The caller decides whether to try
+         * it again. */
         if (IPV4B_HAVE_MMSG && (size_t)r < asked) {
             break;
         }

@@ -18,7 +18,7 @@ typedef struct {
     void **owners;
 } ipv4b_scratch;
 
-/* Makes room for n slots. What the arrays held is lost. Returns 0, or -ENOMEM with the scratch
+/* Makes room for n slots and drops what the arrays held. Returns 0, or -ENOMEM with the scratch
  * empty. */
 int ipv4b_scratch_reserve(ipv4b_scratch *s, size_t n);
 

@@ -14,7 +14,7 @@ typedef struct {
     uint32_t len;
     uint32_t control_len;
     bool has_name;
-    bool gone; /* it waits no longer, and one before it does */
+    bool gone; /* sent or dropped, while one before it still waits */
     struct sockaddr_in name;
 } ipv4b_outgoing;
 
@@ -36,13 +36,13 @@ int ipv4b_outbox_append(ipv4b_outbox *box, const struct sockaddr_in *name, const
 size_t ipv4b_outbox_slots(ipv4b_outbox *box, ipv4b_slot *slots, struct iovec *iov, size_t *places,
                           size_t n);
 
-/* The one at a place waits no longer. Returns how many bytes it had. */
+/* Removes the datagram at a place. Returns how many bytes it had. */
 size_t ipv4b_outbox_remove(ipv4b_outbox *box, size_t place);
 
 void ipv4b_outbox_clear(ipv4b_outbox *box);
 
-/* Moves what waits in `from` behind what waits in `to`, and empties `from`. Returns 0, or -ENOMEM
- * with what was moved until then in `to` and the rest in `from`. */
+/* Moves the datagrams of `from` behind those of `to`. Returns 0, or -ENOMEM with a part moved
+ * and the rest still in `from`. */
 int ipv4b_outbox_join(ipv4b_outbox *to, ipv4b_outbox *from);
 
 void ipv4b_outbox_free(ipv4b_outbox *box);

@@ -1,7 +1,7 @@
 /* path.c - see path.h. */
 #include "path.h"
 
-/* Paths that differ only behind so many bytes of control data share a number. */
+/* Only this much control data goes into the number of a path, in bytes. */
 enum { HASHED_CONTROL = 256 };
 
 /* Multiplies and folds: every bit of both reaches the low half. */

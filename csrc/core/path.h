@@ -25,8 +25,8 @@ ipv4b_same_path(const struct msghdr *a, const struct msghdr *b)
            memcmp(a->msg_control, b->msg_control, (size_t)a->msg_controllen) == 0;
 }
 
-/* A number that is equal for equal paths. Whoever chooses the addresses cannot choose it: it starts
- * from where the system has loaded this code. */
+/* A hash: equal for equal paths. It starts from the address at which the system has loaded this
+ * code, so that peers cannot choose addresses that collide. */
 uint64_t ipv4b_path_hash(const struct msghdr *h);
 
 #endif

@@ -39,7 +39,7 @@ ipv4b_gso_plan_free(ipv4b_gso_plan *plan)
     }
 }
 
-/* Makes room for n messages; what the arrays held is lost. */
+/* Makes room for n messages and drops what the arrays held. */
 static int
 reserve_messages(ipv4b_gso_plan *plan, size_t n)
 {
@@ -98,7 +98,7 @@ reserve_contents(ipv4b_gso_plan *plan)
     return iovecs > plan->iov_capacity || control > plan->control_capacity ? -ENOMEM : 0;
 }
 
-/* Whether the control data already says how to cut the message up. *len is the length of its items,
+/* Whether the control data has a segment size of its own. *len is the length of its items,
  * without the tail that the kernel ignores. */
 static bool
 has_segment_size(const struct msghdr *h, uint32_t *len)
@@ -114,7 +114,7 @@ has_segment_size(const struct msghdr *h, uint32_t *len)
     return found;
 }
 
-/* What the making of a plan needs to know. */
+/* What is needed while a plan is made. */
 typedef struct {
     ipv4b_gso_plan *plan;
     const ipv4b_slot *slots;
@@ -122,7 +122,7 @@ typedef struct {
     int64_t now;
 } plan_input;
 
-/* Enters a path into the table of those that can come again. */
+/* Puts a path into the hash table. */
 static void
 path_enter(ipv4b_gso_plan *plan, size_t number)
 {
@@ -158,7 +158,7 @@ path_look_up(const plan_input *in, const struct msghdr *h, uint64_t hash)
     return plan->path_count;
 }
 
-/* The path of message i, which is another than that of the message before it. */
+/* The path of message i, if it differs from that of the message before it. */
 static __attribute__((noinline)) ipv4b_path *
 path_find(const plan_input *in, uint32_t i)
 {
@@ -186,8 +186,9 @@ path_find(const plan_input *in, uint32_t i)
     return path;
 }
 
-/* The path of message i, which comes after one of the path `before`, or NULL. A list that goes round its
- * paths needs no table: each has the same one after it as the last time. */
+/* The path of message i. `before` is the path of the message before it, or NULL. A list that
+ * goes round its paths needs no hash table, because each path is followed by the same one as
+ * before. */
 static inline ipv4b_path *
 path_after(const plan_input *in, ipv4b_path *before, uint32_t i)
 {
@@ -221,7 +222,7 @@ run_begin(ipv4b_run *run, uint32_t i, size_t size, size_t iovecs)
     return run;
 }
 
-/* Whether a message of so many bytes can end a run that takes no more of its own size. */
+/* Whether a shorter message of `bytes` bytes can end a run. */
 static inline bool
 run_takes_last(const ipv4b_run *run, size_t size)
 {
@@ -230,7 +231,7 @@ run_takes_last(const ipv4b_run *run, size_t size)
            (size_t)run->length * run->segment + size <= IPV4B_GSO_BYTES;
 }
 
-/* Gives each message its run. Returns whether that changes their order. */
+/* Assigns each message to a run. Returns whether that changes their order. */
 static bool
 plan_find_runs(const plan_input *in, size_t n, bool reorder)
 {
@@ -247,7 +248,7 @@ plan_find_runs(const plan_input *in, size_t n, bool reorder)
 
         if (size > IPV4B_GSO_BYTES && reorder) {
             (void)run_begin(&runs[plan->count++], i, 0,
-                            0); /* it cannot arrive, so it stands in nobody's way */
+                            0); /* it cannot arrive, so it does not delay others */
             continue;
         }
         if (before == NULL || !ipv4b_same_path(before, h)) {
@@ -333,7 +334,7 @@ plan_fill_slots(ipv4b_gso_plan *plan, const ipv4b_slot *slots)
     struct iovec *iov = plan->iov;
     unsigned char *control = plan->control;
     uint32_t *order = plan->order;
-    const char nowhere = 0; /* no buffer begins here */
+    const char nowhere = 0; /* not the start of a buffer */
 
     for (size_t k = 0; k < plan->count; k++) {
         const ipv4b_run *run = &plan->runs[k];

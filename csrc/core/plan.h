@@ -19,7 +19,7 @@ enum {
 };
 
 typedef struct {
-    uint32_t first, last; /* numbers of messages; those between hang together by `next` */
+    uint32_t first, last; /* numbers of messages; `next` links those between */
     uint32_t length;      /* how many messages */
     uint32_t most;        /* how many of `segment` bytes there can be; 0 for a run that has ended */
     uint32_t segment;     /* the size of all but the last */
@@ -33,7 +33,7 @@ typedef struct {
     uint64_t hash;        /* of every path but the first, as long as that is the only one */
     uint32_t message;     /* one that has it */
     uint32_t run;         /* its last run */
-    uint32_t after;       /* the path that came after it the last time, or IPV4B_NO_PATH */
+    uint32_t after;       /* the path that followed it last time, or IPV4B_NO_PATH */
     uint32_t control_len; /* of its control items, without the tail that the kernel ignores */
     int refused;          /* an errno with which runs of this path are refused, or 0 */
     bool alone;           /* its messages make no runs */
@@ -45,9 +45,9 @@ typedef struct {
  * call. */
 typedef struct {
     size_t count;  /* of runs */
-    size_t done;   /* how many messages are dealt with: the next one is order[done] */
+    size_t done;   /* how many messages are done: the next one is order[done] */
     size_t at;     /* the run that goes next */
-    size_t part;   /* how many of its messages are dealt with, each by itself */
+    size_t part;   /* how many of its messages are done, one by one */
     bool broken;   /* the rest of it goes message by message */
     bool unable;   /* the socket can send no runs at all */
     bool shuffled; /* `order` is not that of the list */

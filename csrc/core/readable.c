@@ -1,7 +1,7 @@
 /* readable.c - see readable.h. */
 #include "readable.h"
 
-/* In a build without recvmmsg too, for there is a queue to be seen all the same. */
+/* Also in a build without recvmmsg, which has a queue too. */
 #if defined(__linux__)
 
 #include <sys/epoll.h>
@@ -66,11 +66,11 @@ ipv4b_readable_fd(ipv4b_readable *r, int socket)
     int error;
 
     if (r->socket >= 0 && r->socket != socket) {
-        /* It is gone already if that was closed. */
+        /* A closed one is gone already. */
         (void)epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->socket, NULL);
         r->socket = -1;
     }
-    /* Added again each time: under the same number there may be another socket by now. */
+    /* Added again each time, because the number may belong to another socket now. */
     error = watch(r->epoll, socket);
     if (error < 0 && error != -EEXIST) {
         return error;
@@ -88,7 +88,7 @@ ipv4b_readable_set(ipv4b_readable *r, bool has)
     if (r->has == has) {
         return;
     }
-    /* Neither can block: the count goes from 0 to 1 and back (eventfd(2)). */
+    /* Neither call can block, because the count is 0 or 1 (eventfd(2)). */
     do {
         done = has ? write(r->event, &count, sizeof count) : read(r->event, &count, sizeof count);
     } while (done < 0 && errno == EINTR);

@@ -20,7 +20,7 @@ void ipv4b_readable_free(ipv4b_readable *r);
 /* The descriptor to poll, with this socket watched in place of an earlier one. Returns it, or -errno. */
 int ipv4b_readable_fd(ipv4b_readable *r, int socket);
 
-/* Says whether the owner has something; a system call is made when that changes. */
+/* Says whether the owner has something. Makes a system call only when that changes. */
 void ipv4b_readable_set(ipv4b_readable *r, bool has);
 
 #endif

@@ -10,11 +10,11 @@
 #include "sysdep.h"
 
 enum {
-    /* Paths that are remembered; the oldest go. So much is 48 KiB at most, and one turn of a call
-     * (1024 messages) cannot have more. */
+    /* How many paths are remembered; the oldest are dropped. The table takes 48 KiB at most, and
+     * one turn of a call (1024 messages) has no more paths. */
     IPV4B_REFUSALS_MAX = 1024,
-    /* Seconds after which a path is tried again. A route or an MTU that changes is noticed within a
-     * minute, and a path that goes on refusing costs two system calls more in that time. */
+    /* Seconds after which a path is tried again. So a changed route or MTU is noticed within a
+     * minute, and a path that still refuses costs two more system calls a minute. */
     IPV4B_REFUSAL_SECONDS = 60,
 };
 

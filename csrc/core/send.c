@@ -4,8 +4,8 @@
 #include "mmsg.h"
 #include "wait.h"
 
-/* How often a message is tried again after an error of the network; each needs another ICMP message
- * that came in between. */
+/* How often a message is tried again after an error of the network. Each further try needs
+ * another ICMP message. */
 enum { TRIES_OF_REPORT = 1000, TRIES_OF_EITHER = 1 };
 
 static int
@@ -17,8 +17,8 @@ number_option(int fd, int option)
     return getsockopt(fd, IPPROTO_IP, option, &value, &len) < 0 ? -1 : value;
 }
 
-/* Whether the kernel cuts up what is longer than the path's MTU, so that no length is wrong that a
- * datagram can have (ip_sk_ignore_df, include/net/ip.h). */
+/* Whether the kernel fragments datagrams that are longer than the path's MTU, so that it accepts
+ * any length of a datagram (ip_sk_ignore_df, include/net/ip.h). */
 static bool
 is_fragmented(int fd)
 {
@@ -28,7 +28,7 @@ is_fragmented(int fd)
            number_option(fd, IP_HDRINCL) <= 0;
 }
 
-/* How often it is worth another try after an errno that is, or can be, the report of an ICMP message
+/* How many more tries make sense after an errno that can be the report of an ICMP message
  * (icmp_err_convert, net/ipv4/icmp.c). */
 static int
 tries_after(int fd, int error)
@@ -40,11 +40,11 @@ tries_after(int fd, int error)
     case EPROTO:
     case IPV4B_ENONET:
         return TRIES_OF_REPORT;
-    case EHOSTUNREACH: /* a router said so, or it is the message's own */
+    case EHOSTUNREACH: /* a router reported it, or the message is too long */
     case ENETUNREACH:
     case EOPNOTSUPP:
         return TRIES_OF_EITHER;
-    case EMSGSIZE: /* where it can be the message's own, each try would put it on the queue once more */
+    case EMSGSIZE: /* each try of a message that is too long would add an entry to the queue */
         return is_fragmented(fd) ? TRIES_OF_EITHER : 0;
     default:
         return 0;
@@ -67,7 +67,7 @@ ipv4b_send_plan(ipv4b_sender *s, const ipv4b_slot *slots, size_t n, int flags,
                 const ipv4b_refusals *refusals)
 {
     s->done = 0;
-    /* MSG_MORE glues messages together, which is another thing than a run. */
+    /* MSG_MORE joins messages into one datagram, which a run does not. */
     s->planned = false;
     if (!s->gso || n < 2 || (flags & MSG_MORE)) {
         return;
@@ -106,12 +106,12 @@ send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
         s->refused = result.refused;
     }
     if (result.pending != 0 && !s->recv_errors) {
-        s->pending = result.pending; /* else it waits in the queue of errors */
+        s->pending = result.pending; /* otherwise it is in the error queue */
     }
     return taken;
 }
 
-/* The same past errors of the network, which are in their queue. */
+/* The same, but tries again after errors of the network, which are in the error queue. */
 static __attribute__((noinline)) size_t
 send_past_reports(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
@@ -123,8 +123,8 @@ send_past_reports(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *
 
         clear_pending(fd);
         taken = send_once(fd, slots, n, flags, s);
-        /* What stopped it after a message may be the report of that message, or the kernel forgot it:
-         * asked again, it goes on or tells. */
+        /* It stopped after a message. The reason may be a report of an ICMP message, or the
+         * kernel forgot it. The next call goes on or reports the error. */
         if (taken > 0) {
             tries = 0;
         }

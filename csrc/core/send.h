@@ -8,13 +8,13 @@
 
 #include "gso.h"
 
-/* At first all 0 but what is asked for; ipv4b_send goes on where the last one ended. */
+/* All 0 at first, except for the wishes. ipv4b_send continues where the last call ended. */
 typedef struct {
     bool gso;             /* form runs (plan.h) */
-    bool reorder;         /* of messages that stand apart in the list, too */
+    bool reorder;         /* also of messages that are not neighbours in the list */
     bool recv_errors;     /* IP_RECVERR is on: errors of the network wait in their queue */
     bool planned;         /* there is a plan, and messages go in its order */
-    size_t done;          /* how many are dealt with */
+    size_t done;          /* how many are done */
     ipv4b_gso_plan *plan; /* made when it is needed; the caller frees it */
     int error;            /* result: as in ipv4b_mmsg_send */
     int refused;          /* result: as in ipv4b_gso_send */

@@ -22,11 +22,11 @@ typedef struct {
 int ipv4b_signal_pipe_open(ipv4b_signal_pipe *p);
 void ipv4b_signal_pipe_close(ipv4b_signal_pipe *p);
 
-/* Takes all bytes out and writes them to the descriptor `to`, if that is not -1. A byte that finds no room
- * there is lost, as the handler's own would be. */
+/* Reads all bytes and writes them to the descriptor `to`, if that is not -1. A byte is lost if
+ * there is no room, as a signal handler's own byte would be. */
 void ipv4b_signal_pipe_drain(const ipv4b_signal_pipe *p, int to);
 
-/* Makes the descriptor one of /dev/null, under the same number; async-signal-safe. Returns 0 or -errno. */
+/* Replaces the file of the descriptor by /dev/null; async-signal-safe. Returns 0 or -errno. */
 int ipv4b_lead_nowhere(int fd);
 
 /* Whether the calling thread is the one that the process began with. */

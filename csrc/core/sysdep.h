@@ -64,7 +64,7 @@ enum { IPV4B_POLLRDHUP = POLLRDHUP };
 enum { IPV4B_POLLRDHUP = 0 };
 #endif
 
-/* ICMP "source host isolated"; -1, which no error is, where there is no such number. */
+/* ICMP "source host isolated"; -1, which is no errno, on systems without it. */
 #if defined(ENONET)
 enum { IPV4B_ENONET = ENONET };
 #else
@@ -210,7 +210,7 @@ enum { IPV4B_SO_ATTACH_FILTER = -1, IPV4B_SO_DETACH_FILTER = -1 };
 #define IPV4B_RAW_LEN_WITHOUT_HEADER 0
 #endif
 
-/* Not in POSIX, but on every system that has control messages worth the name. */
+/* Not in POSIX, but every system with control messages has it. */
 #if !defined(CMSG_ALIGN)
 #define CMSG_ALIGN(len) (CMSG_SPACE(len) - CMSG_SPACE(0))
 #endif

@@ -5,14 +5,14 @@
 #include "gro.h"
 #include "iovec.h"
 
-enum { CONTROL_MAX = 512 /* more than any item that the kernel gives, all together */ };
+enum { CONTROL_MAX = 512 /* more than all items that the kernel gives */ };
 
 struct ipv4b_unread {
     ipv4b_unread *next;
     size_t size;         /* of the room */
     size_t len;          /* bytes that are here */
-    size_t total;        /* what the kernel said: with MSG_TRUNC more than are here */
-    size_t offset;       /* bytes that were given already, of a coalesced datagram */
+    size_t total;        /* the kernel's length: with MSG_TRUNC more than `len` */
+    size_t offset;       /* bytes of a coalesced datagram that were given already */
     size_t segment_size; /* of a coalesced datagram, or 0 */
     int flags;
     socklen_t name_len;
@@ -83,7 +83,7 @@ deliver(const ipv4b_unread *from, ipv4b_slot *to, int flags, bool split)
     struct msghdr *h = &to->msg_hdr;
     size_t len = next_len(from, split);
     size_t fitted = ipv4b_scatter(h, from->bytes + from->offset, len);
-    /* What did not fit into the room was at the end. */
+    /* The end did not fit into the room. */
     bool last = from->offset + len == from->len;
     bool cut = false;
 

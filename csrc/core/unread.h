@@ -31,7 +31,7 @@ void ipv4b_unread_append(ipv4b_unread_list *list, ipv4b_unread *unread, const ip
 size_t ipv4b_unread_take(ipv4b_unread_list *list, ipv4b_slot *slots, size_t n, int flags,
                          bool split);
 
-/* How many that would fill. */
+/* How many datagrams a read would get. */
 size_t ipv4b_unread_pending(const ipv4b_unread_list *list, bool split);
 
 void ipv4b_unread_clear(ipv4b_unread_list *list);

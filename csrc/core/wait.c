@@ -40,7 +40,7 @@ ipv4b_wake_open(ipv4b_wake *w)
 void
 ipv4b_wake_signal(const ipv4b_wake *w)
 {
-    uint64_t one = 1; /* eight bytes, as an eventfd wants */
+    uint64_t one = 1; /* an eventfd takes eight bytes */
     ssize_t r;
 
     do {
@@ -66,9 +66,9 @@ ipv4b_now(void)
     return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
-/* Milliseconds until the deadline for poll, rounded up, so that it never comes back just before; -1
- * for none. A wait longer than poll can say ends early, and the caller, who looks at the clock,
- * waits again. */
+/* Milliseconds until the deadline for poll, rounded up so that poll never returns too early; -1
+ * for no deadline. A wait that is too long for an int ends early. The caller looks at the clock
+ * and waits again. */
 static int
 milliseconds_until(int64_t deadline)
 {
@@ -87,8 +87,8 @@ milliseconds_until(int64_t deadline)
 
 enum { LOOK_AGAIN_NS = 50000000 };
 
-/* Whether what poll or epoll has found (EPOLLIN is POLLIN, and so on: epoll_ctl(2)) is worth another
- * look at the socket. One that was shut down is readable for ever, with nothing to read. */
+/* Whether the events of poll or epoll make another attempt useful (EPOLLIN is POLLIN, and so on:
+ * epoll_ctl(2)). A socket that was shut down is readable for ever, with nothing to read. */
 static bool
 is_useful(uint32_t found, short events)
 {
@@ -99,9 +99,9 @@ is_useful(uint32_t found, short events)
 
 #if IPV4B_HAVE_EPOLL
 
-/* Waits for a change: edge-triggered epoll tells the present state once, and then only what is new.
- * What came after the caller's last look, but before the first of ours, is in the present state too;
- * therefore the wait is short, and the caller looks again. */
+/* Waits for a change. Edge-triggered epoll reports the present state once, and then only
+ * changes. A datagram that came after the caller's attempt and before our first look is part of
+ * the present state. Therefore the wait is short, and the caller tries again. */
 static int
 wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline)
 {
@@ -122,7 +122,7 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t d
         r = epoll_wait(epoll, &got, 1, 0);
         only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         if (r == 0 || only_error) {
-            /* That is the state which the caller knows; what comes now is news. */
+            /* The caller knows this state. The next event is a change. */
             r = epoll_wait(epoll, &got, 1, milliseconds_until(soon < deadline ? soon : deadline));
             only_error = r == 1 && got.data.fd == fd && !is_useful(got.events, events);
         }
@@ -134,13 +134,13 @@ wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t d
     if (epoll >= 0) {
         (void)close(epoll);
     }
-    /* A socket that was closed meanwhile may have left its number to the epoll itself. */
+    /* If the socket was closed, the epoll may have got its number. */
     return epoll == fd ? -EBADF : r;
 }
 
 #else
 
-/* poll cannot leave out errors, so the socket is looked at again after a while. */
+/* poll always reports errors, so the caller tries the socket again after a while. */
 static int
 wait_change(int fd, short events, const ipv4b_wake *wake, int signals, int64_t deadline)
 {

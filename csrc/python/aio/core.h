@@ -36,27 +36,28 @@ typedef struct {
     unsigned long thread;                       /* the loop's */
     bool reading;                               /* datagrams may be delivered */
     bool connected;                             /* the socket has a peer */
-    bool lost;                                  /* nothing is sent any more */
-    bool closing;                               /* the transport ends when nothing waits any more */
+    bool lost;                                  /* closed for sending */
+    bool closing;                               /* the transport ends when all is sent */
     bool delivering, flushing;
     bool again_due; /* read_again is scheduled */
-    bool turn;      /* end_turn is scheduled: what is sent until then goes together */
-    bool discard;   /* a flush must not go on */
+    bool turn;      /* end_turn is scheduled: datagrams until then go together */
+    bool discard;   /* a flush must stop */
     ipv4b_blocked blocked;
-    ipv4b_inbox *inbox;              /* what was read and not delivered, or NULL */
+    ipv4b_inbox *inbox;              /* datagrams that were read and not delivered, or NULL */
     size_t received_slots, received; /* of the last receive: slots, and datagrams in them */
     ipv4b_outbox outbox;
     Py_ssize_t header_size; /* counted for each datagram that waits */
     size_t waiting_bytes, waiting_count;
 } ipv4b_core_object;
 
-/* Gives the memory of an inbox to the next reader. */
+/* Keeps the memory of an inbox for the next reader. */
 void ipv4b_core_release_inbox(ipv4b_core_object *self);
 
-/* The exception that is set, with its traceback, and no longer set. New, never NULL. */
+/* Takes the exception that is set, with its traceback. New, never NULL. */
 PyObject *ipv4b_core_take_exception(void);
 
-/* Calls a method of the transport with one argument; nothing when it is gone. Returns 0 or -1. */
+/* Calls a method of the transport with one argument. Does nothing if the transport is gone.
+ * Returns 0 or -1. */
 int ipv4b_core_tell(ipv4b_core_object *self, const char *method, PyObject *argument);
 
 #endif

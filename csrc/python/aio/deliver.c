@@ -12,8 +12,8 @@
 #include "python/io/read_fileno.h"
 #include "python/values/addr.h"
 
-/* So many datagrams a wake-up: the loop's other callbacks wait for a tenth of a millisecond, and the
- * loop's own work for a wake-up is a small part of theirs. */
+/* Datagrams of one wake-up. With 64, other callbacks of the loop wait for a tenth of a
+ * millisecond, and the loop's own work is a small part of the time. */
 enum { DELIVERED_MAX = 64 };
 
 static ipv4b_inbox *
@@ -24,7 +24,8 @@ take_inbox(ipv4b_state *state)
     return box == NULL ? ipv4b_inbox_new() : box;
 }
 
-/* How many slots a wake-up can use: of coalesced datagrams, fewer hold as many. */
+/* How many slots a wake-up can use. A slot can hold several coalesced datagrams, so fewer may
+ * do. */
 static size_t
 slots_wanted(const ipv4b_core_object *self)
 {
@@ -35,7 +36,8 @@ slots_wanted(const ipv4b_core_object *self)
     return wanted < IPV4B_INBOX_SLOTS ? wanted : IPV4B_INBOX_SLOTS;
 }
 
-/* Fills an inbox. Returns 0, or -1 with an exception, or with none if there was nothing to read. */
+/* Fills an inbox. Returns 0, or -1 with an exception, or -1 without one if there was nothing to
+ * read. */
 static int
 receive(ipv4b_core_object *self)
 {
@@ -133,8 +135,8 @@ report(ipv4b_core_object *self, const char *method)
     return r;
 }
 
-/* Gives the protocol what is there, for as long as it wants it. Returns 0, or -1 with an exception
- * that ends the loop's callback. */
+/* Gives the protocol the datagrams of the inbox until it pauses or closes. Returns 0, or -1 with
+ * an exception that ends the loop's callback. */
 static int
 deliver_all(ipv4b_core_object *self)
 {
@@ -167,7 +169,7 @@ read_once(ipv4b_core_object *self)
     int r = 0;
 
     if (self->inbox == NULL && receive(self) < 0) {
-        r = PyErr_Occurred() == NULL ? 0 : report(self, "_read_failed"); /* no wake-up of ours */
+        r = PyErr_Occurred() == NULL ? 0 : report(self, "_read_failed"); /* not our wake-up */
     }
     if (self->inbox != NULL) {
         r = deliver_all(self);
@@ -175,7 +177,7 @@ read_once(ipv4b_core_object *self)
     return r;
 }
 
-/* What the protocol has sent meanwhile goes out, and errors of the network come in. */
+/* Sends what the protocol has sent in its callbacks, and reads errors of the network. */
 static int
 after_delivery(ipv4b_core_object *self)
 {
@@ -187,7 +189,7 @@ after_delivery(ipv4b_core_object *self)
                : 0;
 }
 
-/* Whether there is more that no selector sees. */
+/* Whether there are datagrams that no selector sees. */
 static bool
 is_more(ipv4b_core_object *self)
 {
@@ -230,7 +232,7 @@ wake_up(ipv4b_core_object *self)
     if (!self->reading || self->delivering) {
         Py_RETURN_NONE;
     }
-    /* Callbacks may replace it, and take the transport's last reference to us. */
+    /* A callback may replace the core and drop the transport's last reference to us. */
     Py_INCREF(self);
     context = Py_NewRef(self->context);
     self->delivering = true;
@@ -275,7 +277,7 @@ ipv4b_core_read_ready(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     ipv4b_core_object *self = (ipv4b_core_object *)op;
 
-    /* What waits here comes first, and its turn comes by itself. */
+    /* The queued datagrams come first, and read_again is scheduled for them. */
     return self->again_due ? Py_NewRef(Py_None) : wake_up(self);
 }
 

@@ -6,11 +6,11 @@
 #include "python/io/batch.h"
 #include "python/io/loop.h"
 
-/* A few datagrams on their way to the kernel. */
+/* Datagrams that a flush hands to the kernel together. */
 typedef struct {
     ipv4b_slot *slots;
     size_t n;
-    size_t settled; /* how many of sender.done were made known */
+    size_t settled; /* how many of sender.done were reported */
     bool planned;   /* ipv4b_send_plan was called */
     ipv4b_sender sender;
 } submission;
@@ -56,8 +56,8 @@ submission_end(ipv4b_conn_object *conn, submission *s)
     Py_END_CRITICAL_SECTION();
 }
 
-/* Hands over what is left of it, without waiting. Returns how many were taken, or -1 with *error;
- * then an exception is set, but for EAGAIN. *foreign says that it is no datagram's. */
+/* Hands the rest over without waiting. Returns how many the kernel took, or -1 with *error and
+ * an exception (none for EAGAIN). *foreign says that the error is not a datagram's. */
 static int
 submission_send(ipv4b_conn_object *conn, submission *s, int *error, bool *foreign)
 {
@@ -74,7 +74,7 @@ submission_send(ipv4b_conn_object *conn, submission *s, int *error, bool *foreig
     Py_BEGIN_CRITICAL_SECTION(conn);
     s->sender.recv_errors = conn->options.recv_errors;
     if (s->sender.gso && !s->planned && conn->sending.refusals != NULL) {
-        /* Here, since the table is the connection's. */
+        /* Here, because the table belongs to the connection. */
         ipv4b_send_plan(&s->sender, s->slots, s->n, io.flags, conn->sending.refusals);
         s->planned = true;
     }
@@ -130,7 +130,7 @@ ipv4b_core_send_one(ipv4b_core_object *self, const struct msghdr *h, int *error,
     return submission_send(self->conn, &s, error, foreign);
 }
 
-/* Those that are dealt with wait no longer. */
+/* Removes the finished ones. */
 static void
 settle(ipv4b_core_object *self, ipv4b_outbox *box, const size_t *places, submission *s)
 {
@@ -142,7 +142,7 @@ settle(ipv4b_core_object *self, ipv4b_outbox *box, const size_t *places, submiss
         bytes += ipv4b_outbox_remove(box, places[s->sender.planned ? s->sender.plan->order[k] : k]);
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (!self->discard) { /* else they are counted no more */
+    if (!self->discard) { /* otherwise they are not counted */
         self->waiting_bytes -= bytes;
         self->waiting_count -= count;
     }
@@ -205,11 +205,11 @@ ipv4b_core_begin_turn(ipv4b_core_object *self)
     PyObject *handle;
 
     if (PyThread_get_thread_ident() != self->thread) {
-        return; /* the loop may sleep: it cannot be told to end the turn */
+        return; /* the loop may sleep, and cannot be told to end the turn */
     }
     handle = PyObject_CallOneArg(self->call_soon, self->end_turn);
     if (handle == NULL) {
-        PyErr_Clear(); /* the loop is closed; so each goes at once */
+        PyErr_Clear(); /* the loop is closed, so each goes at once */
     }
     self->turn = handle != NULL;
     Py_XDECREF(handle);
@@ -226,7 +226,7 @@ put_back(ipv4b_core_object *self, ipv4b_outbox *box)
         self->discard = false;
     }
     if (ipv4b_outbox_join(box, &self->outbox) < 0) {
-        /* There is no memory: they are lost, as in a network. */
+        /* Without memory they are lost, as a network loses datagrams. */
         ipv4b_outbox_clear(&self->outbox);
     }
     ipv4b_outbox_free(&self->outbox);

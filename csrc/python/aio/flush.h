@@ -7,7 +7,7 @@
 
 #include "python/aio/core.h"
 
-/* What goes together: two runs of the longest, and slots that have room on the stack. */
+/* Datagrams of one hand-over: two of the longest runs, and few enough slots for the stack. */
 enum { IPV4B_TOGETHER_BYTES = 128 * 1024, IPV4B_TOGETHER = 256 };
 
 /* Hands over what waits. Returns 0, or -1 with an exception of a callback or a signal handler. */
@@ -20,12 +20,12 @@ int ipv4b_core_send_one(ipv4b_core_object *self, const struct msghdr *h, int *er
 /* Which errno is waited for. */
 ipv4b_blocked ipv4b_core_blocked_by(int error);
 
-/* Tells the transport of the exception that is set; or of the report of an earlier datagram that came
- * instead of an error of this one. Return 0, or -1 with what that raised. */
+/* The first tells the transport of the exception that is set, the second of the report of an
+ * earlier datagram. Return 0, or -1 with an exception of the transport's method. */
 int ipv4b_core_report_failure(ipv4b_core_object *self);
 int ipv4b_core_report_late(ipv4b_core_object *self);
 
-/* Has the loop call end_turn: until then what is sent waits for more of the same iteration. */
+/* Has the loop call end_turn. Until then datagrams wait for more of the same iteration. */
 void ipv4b_core_begin_turn(ipv4b_core_object *self);
 
 /* Methods of a core. */

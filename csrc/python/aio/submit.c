@@ -64,7 +64,7 @@ ipv4b_core_append(PyObject *op, PyObject *messages)
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* A host that is no address in digits: socket takes names, and resolves them. New, or NULL. */
+/* Resolves a host that is not an address in digits, as socket does. New, or NULL. */
 static PyObject *
 resolve(ipv4b_core_object *self, PyObject *addr)
 {
@@ -96,7 +96,7 @@ find_name(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *name)
         return 0;
     }
     if (ipv4b_endpoint_parse(self->state, addr, "addr", name) == 0) {
-        /* Of these nobody can change what they say. */
+        /* Only of these types the value cannot change. */
         if (PyTuple_CheckExact(addr) && PyUnicode_CheckExact(PyTuple_GET_ITEM(addr, 0)) &&
             PyLong_CheckExact(PyTuple_GET_ITEM(addr, 1))) {
             Py_XSETREF(self->last_addr, Py_NewRef(addr));
@@ -139,7 +139,8 @@ find_destination(ipv4b_core_object *self, PyObject *addr, struct sockaddr_in *na
     return r < 0 ? -1 : 0;
 }
 
-/* Sends one datagram now. Returns 1 if it waits for room, 0, or -1 with an exception. */
+/* Sends one datagram now. Returns 0; 1 if there was no room and it waits; or -1 with an
+ * exception. */
 static int
 send_now(ipv4b_core_object *self, const struct msghdr *h)
 {
@@ -157,7 +158,7 @@ send_now(ipv4b_core_object *self, const struct msghdr *h)
     return foreign ? -1 : ipv4b_core_report_failure(self);
 }
 
-/* Sends a datagram, or puts it to those that wait. Returns 0, or -1 with an exception. */
+/* Sends a datagram, or appends it to those that wait. Returns 0, or -1 with an exception. */
 static int
 submit(ipv4b_core_object *self, struct msghdr *h)
 {

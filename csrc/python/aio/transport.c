@@ -79,8 +79,8 @@ core_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* What a core has for as long as it lives, its connection, context and callables, goes in dealloc
- * alone: the collector may clear a core of which a callback still runs. */
+/* A core keeps its connection, context and callables until dealloc, because the collector may
+ * clear a core while a callback of it still runs. */
 static int
 core_clear(PyObject *op)
 {

@@ -45,7 +45,7 @@ int ipv4b_parse_int(PyObject *value, const char *field, long long low, long long
 int ipv4b_set_int(PyObject *value, const char *field, long long low, long long high,
                   long long *out);
 
-/* Refuses the deletion of an attribute. Returns 0 when there is a value, or -1 with TypeError. */
+/* Refuses to delete an attribute. Returns 0 if there is a value, or -1 with TypeError. */
 int ipv4b_check_set(PyObject *value, const char *field);
 
 #endif

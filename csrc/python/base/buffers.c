@@ -3,9 +3,9 @@
 
 #include "python/base/args.h"
 
-/* Holds what a memoryview is of instead of the memoryview, where that is the same memory: before
- * 3.12.7 the garbage collector clears a memoryview that is still held, and then crashes
- * (python/cpython issue 77894). The memory stays in place all the same. */
+/* Holds the exporter of a memoryview instead of the memoryview, if that exports the same memory.
+ * Before 3.12.7 the garbage collector clears a memoryview whose buffer is still held, and then
+ * crashes (python/cpython issue 77894). */
 static int
 hold_base(PyObject *memoryview, Py_buffer *view)
 {
@@ -30,7 +30,8 @@ hold_base(PyObject *memoryview, Py_buffer *view)
     return 0;
 }
 
-/* Whether the collector leaves a memoryview alone that is still held (python/cpython issue 77894). */
+/* Whether the collector does not clear a memoryview whose buffer is held (python/cpython issue
+ * 77894). */
 static bool
 memoryviews_are_safe(void)
 {
@@ -169,10 +170,10 @@ whole_view(PyObject *exporter)
     return view;
 }
 
-/* Without the GIL: a view from `start` to `stop` of the bytes of a memoryview that shares no counts
- * with it, made from what that is of. CPython counts the memoryviews that are made of one another
- * without a lock (python/cpython issue 127716), and threads may have a message each of one slab.
- * NULL with an exception, or without one where that cannot be done or need not. */
+/* Without the GIL: a view of the bytes `start` to `stop` of a memoryview, made from its exporter
+ * so that the two share no counts. CPython counts the memoryviews that are made from one another
+ * without a lock (python/cpython issue 127716), and threads may use different messages of one
+ * slab. NULL with an exception, or NULL without one if this is not possible or not needed. */
 static PyObject *
 view_apart(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
 {
@@ -186,7 +187,7 @@ view_apart(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop)
         return NULL;
     }
     if (PyObject_Size(exporter) < 0 || (whole = whole_view(base)) == NULL) {
-        PyErr_Clear(); /* it was released, or has no length: who asks next is told */
+        PyErr_Clear(); /* it was released or has no length: the next function raises */
         return NULL;
     }
     const Py_buffer *info = PyMemoryView_GET_BUFFER(exporter);
@@ -237,8 +238,8 @@ ipv4b_held_traverse(const ipv4b_held *held, visitproc visit, void *arg)
     if (b != NULL) {
         Py_VISIT(b->objects);
         for (Py_ssize_t i = 0; i < b->count; i++) {
-            /* See hold_base: such a memoryview is shown to the collector where that is safe, and is taken
-             * for one in use elsewhere. */
+            /* See hold_base. The collector sees such a memoryview only where that is safe;
+             * elsewhere it counts as used from outside. */
             if (b->views[i].obj == NULL || !PyMemoryView_Check(b->views[i].obj) ||
                 memoryviews_are_safe()) {
                 Py_VISIT(b->views[i].obj);

@@ -57,7 +57,7 @@ PyObject *ipv4b_iov_join(const struct iovec *iov, size_t n);
  * an exception. */
 PyObject *ipv4b_byte_view(PyObject *exporter, Py_ssize_t start, Py_ssize_t stop);
 
-/* memoryview[start:stop] of one that only the caller has: asks no exporter. */
+/* memoryview[start:stop] of one that only the caller has. */
 PyObject *ipv4b_view_part(PyObject *memoryview, Py_ssize_t start, Py_ssize_t stop);
 
 /* memoryview[start:stop] of one of bytes. */

@@ -21,7 +21,7 @@
 #define Py_END_CRITICAL_SECTION2() }
 #endif
 
-/* A lock for what is no object's, for a few instructions; nothing with the GIL. */
+/* A lock that belongs to no object, held for a few instructions. With the GIL it is empty. */
 #ifdef Py_GIL_DISABLED
 typedef PyMutex ipv4b_lock;
 #define ipv4b_lock_acquire(lock) PyMutex_Lock(lock)

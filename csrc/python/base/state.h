@@ -27,14 +27,15 @@ typedef struct {
     PyObject *str_close;
     PyObject *str_gettimeout;
     PyObject *str_packed;
-    PyObject *counts; /* the ints that a batch can give, or NULL as yet (batch.c) */
+    PyObject *counts; /* the ints that a batch can return, or NULL before the first (count.c) */
     PyObject *str_datagram_received;
-    /* The main thread's, NULL before its first long wait (signals.c). */
+    /* Of the main thread; NULL before its first long wait (signals.c). */
     PyObject *set_wakeup_fd;   /* signal.set_wakeup_fd */
     PyObject *wakeup_fd_names; /* ("warn_on_full_buffer",) */
     PyObject *minus_one;       /* -1 */
-    unsigned long main_thread; /* the thread that runs signal handlers, 0 as yet (signals.c) */
-    unsigned int main_forks;   /* ipv4b_forks() when that was found out */
+    unsigned long
+        main_thread;         /* the thread that runs signal handlers, 0 while unknown (signals.c) */
+    unsigned int main_forks; /* ipv4b_forks() when main_thread was set */
     struct ipv4b_endpoint_cache
         *endpoints;                  /* tuples that were made for addresses, or NULL (addr.h) */
     struct ipv4b_inbox *spare_inbox; /* the asyncio transports' in common, or NULL; atomic */

@@ -50,7 +50,7 @@ ipv4b_record_values(const ipv4b_record *record, PyTypeObject *type, PyObject *se
     return values;
 }
 
-/* Whether a repr has to tell a value: a number, str, bytes or None, whose truth cannot fail. */
+/* Whether a repr shows a value: a number, str, bytes or None, whose truth value cannot fail. */
 static int
 is_telling(PyObject *value, PyObject *initial)
 {

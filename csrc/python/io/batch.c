@@ -78,8 +78,8 @@ ipv4b_batch_note_write(ipv4b_batch *b, int error)
     }
 }
 
-/* Goes once through the I/O loop; `direction` is the batch's. Inlined where it is known: a call costs few
- * instructions beside the kernel's, and most of them are choices. */
+/* Goes once through the I/O loop. `direction` is the batch's. Inlined where it is a constant,
+ * because most of a call's own instructions are decisions. */
 static inline __attribute__((always_inline)) Py_ssize_t
 batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
 {
@@ -87,8 +87,9 @@ batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
 
     if (direction == IPV4B_WRITE && b->sender.gso && !b->begun &&
         b->conn->sending.refusals != NULL) {
-        batch_plan(b, io->flags,
-                   b->conn->sending.refusals); /* here: the table is the connection's */
+        batch_plan(
+            b, io->flags,
+            b->conn->sending.refusals); /* here, because the table belongs to the connection */
     }
     if (direction == IPV4B_WRITE) {
         b->sender.recv_errors = b->conn->options.recv_errors;
@@ -100,7 +101,7 @@ batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
     io->arg = b;
     done = ipv4b_conn_run(b->conn, io);
     if (direction == IPV4B_WRITE && b->sender.refused != 0) {
-        /* Before a message can be let go whose path it is. */
+        /* Before a message of such a path can be released. */
         ipv4b_batch_note_refusals(b->conn, &b->sender, b->scratch.slots);
     }
     if (done > 0) {
@@ -140,8 +141,8 @@ ipv4b_batch_has_more(const ipv4b_batch *b)
     return b->first + b->pinned < b->n;
 }
 
-/* The later turns of read_batch and write_batch, as long as a turn moves all of its messages, without
- * waiting. What ends them is the business of the next call. Returns 0, or -1 with a signal handler's
+/* The later turns of read_batch and write_batch, without waiting, as long as a turn moves all of
+ * its messages. The next call reports what ended them. Returns 0, or -1 with a signal handler's
  * exception. */
 static __attribute__((noinline)) int
 run_later(ipv4b_batch *b, ipv4b_io *io)
@@ -212,7 +213,7 @@ ipv4b_batch_annotate(size_t index, size_t written)
     count = PyLong_FromSize_t(written);
     if (at == NULL || count == NULL || PyObject_SetAttrString(value, "index", at) < 0 ||
         PyObject_SetAttrString(value, "written", count) < 0) {
-        /* MemoryError; who counts on the two must not find them missing. */
+        /* MemoryError: the two attributes must exist */
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
@@ -225,7 +226,7 @@ ipv4b_batch_annotate(size_t index, size_t written)
     return -1;
 }
 
-/* Lets go what is left of a call that failed. */
+/* Releases the rest of a call that failed. */
 static void
 batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
 {
@@ -236,7 +237,7 @@ batch_end_failed(ipv4b_batch *b, ipv4b_outcome rest)
         ipv4b_gather_end(b, rest);
         return;
     }
-    /* It has its errno, and keeps that where it stands in the list once more. */
+    /* It keeps its errno, also if it stands in the list again. */
     failed = (ipv4b_message_object *)Py_NewRef(b->scratch.owners[ipv4b_turn_at(b)]);
     error = failed->error;
     ipv4b_gather_end(b, rest);
@@ -255,8 +256,7 @@ batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
     return kind->run(b, io);
 }
 
-/* Arguments are sorted out; this is a call from its first step to its last, with the connection
- * locked. */
+/* A call from its first step to its last, with parsed arguments and the connection locked. */
 static inline __attribute__((always_inline)) PyObject *
 batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
              PyObject *msgs, PyObject *flags)
@@ -277,7 +277,8 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
     io.take_unread = NULL;
     io.quiet = false;
     io.pending = 0;
-    /* One by one, since most of it is written before it is read, and a call costs few instructions. */
+    /* Member by member: most of the struct is written before it is read, so zeroing it would
+     * cost time. */
     b.conn = (ipv4b_conn_object *)self;
     b.direction = direction;
     b.forward = forward;

@@ -20,8 +20,8 @@ extern const char ipv4b_write_batch_doc[];
 /* What a call does with its messages. */
 typedef struct {
     ipv4b_direction direction;
-    bool whole; /* a write that tells of every message: what it does not try has ECANCELED */
-    /* Moves them, from the first turn on, which is gathered. Returns 0, or -1 with an exception. */
+    bool whole; /* a write that reports every message: those that it does not try get ECANCELED */
+    /* Moves them. The first turn is gathered already. Returns 0, or -1 with an exception. */
     int (*run)(ipv4b_batch *b, ipv4b_io *io);
 } ipv4b_batch_kind;
 
@@ -34,7 +34,7 @@ PyObject *ipv4b_batch_call(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_f
  * moved, or -1 with an exception. */
 Py_ssize_t ipv4b_batch_move(ipv4b_batch *b, ipv4b_io *io);
 
-/* After a write: `error` belongs to the next message, where the kernel told. */
+/* After a write: gives the next message its `error`, if the kernel reported one. */
 void ipv4b_batch_note_write(ipv4b_batch *b, int error);
 
 /* Whether there is time left, until `limit` and the connection's deadline. */

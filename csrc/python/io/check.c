@@ -4,7 +4,7 @@
 #include "python/message/fields.h"
 #include "python/values/control.h"
 
-/* Raises for a message, locked, that is refused for what it is. */
+/* Raises for a message that cannot be used, with the message locked. */
 static void
 refuse_message(ipv4b_direction direction, size_t index, const ipv4b_message_object *m)
 {
@@ -80,10 +80,10 @@ can_write(const ipv4b_batch *b, ipv4b_message_object *m)
     return can;
 }
 
-/* Between two signals: so many messages are looked at in less than a millisecond. */
+/* Messages between two looks at signals: less than a millisecond. */
 enum { CHECKED_AT_ONCE = 16 * 1024 };
 
-/* Raises if a handler of signals does, or has made the list shorter. Returns 0 or -1. */
+/* Raises if a signal handler raises or has made the list shorter. Returns 0 or -1. */
 static int
 check_pause(const ipv4b_batch *b)
 {
@@ -117,8 +117,8 @@ check_write(const ipv4b_batch *b)
     return 0;
 }
 
-/* The same for a read. Only with all of them pinned at once it is seen that one stands there twice;
- * no Python code runs meanwhile. */
+/* The same for a read. Pins all messages at once, because only that shows a message that stands
+ * there twice. No Python code runs until they are unpinned. */
 static int
 check_read(const ipv4b_batch *b)
 {
@@ -149,8 +149,8 @@ check_read(const ipv4b_batch *b)
     return fits ? 0 : ipv4b_check_refuse(b, i);
 }
 
-/* Nothing of the later turns is tried as yet. A signal handler that raises ends the call, after all
- * are told so. Returns 0, or -1 with the handler's exception. */
+/* No message is tried yet, so each gets ECANCELED. If a signal handler raises, the call ends
+ * after that. Returns 0, or -1 with the handler's exception. */
 static int
 cancel_later(const ipv4b_batch *b)
 {

@@ -24,7 +24,7 @@
 
 typedef enum { IPV4B_READ, IPV4B_WRITE } ipv4b_direction;
 
-/* Signalled once, by whoever wants the waiters to look again; shared by all who wait meanwhile. */
+/* Makes waiting calls look again. All calls that wait share it. It is signalled once. */
 typedef struct {
     ipv4b_wake wake;
     ipv4b_signal_pipe signals; /* opened by the main thread's first wait (signals.h) */
@@ -33,20 +33,21 @@ typedef struct {
 
 /* The descriptor: where it comes from and what it is. Set once, by conn.c. */
 typedef struct {
-    PyObject *sock;   /* asked for its fileno at every call; NULL for a borrowed descriptor */
-    PyObject *fileno; /* its method, bound, if that is one in C, which nobody replaces; or NULL */
-    int fd;           /* the borrowed descriptor, or -1 */
-    int type;         /* SOCK_DGRAM, ... */
+    PyObject *sock; /* asked for its fileno at every call; NULL for a borrowed descriptor */
+    PyObject
+        *fileno; /* its bound method if that is written in C, which cannot be replaced; or NULL */
+    int fd;      /* the borrowed descriptor, or -1 */
+    int type;    /* SOCK_DGRAM, ... */
     int protocol;
 } ipv4b_conn_descriptor;
 
 /* The connection's life and the calls inside it. */
 typedef struct {
     bool open;
-    bool release_due;   /* closed while a call was inside: the last one out closes the socket */
-    int calls;          /* inside the I/O loop */
-    int plain_reads;    /* attempts to read that bypass the queue now */
-    unsigned int forks; /* ipv4b_forks() when the counts and the waker were last ours */
+    bool release_due; /* closed while a call was inside: the last call to leave closes the socket */
+    int calls;        /* inside the I/O loop */
+    int plain_reads;  /* attempts to read that bypass the queue now */
+    unsigned int forks; /* ipv4b_forks() for which the counts and the waker are valid */
 } ipv4b_conn_life;
 
 /* How long calls wait, and what wakes them. */
@@ -54,10 +55,10 @@ typedef struct {
     int64_t timeout;     /* ns, 0 for non-blocking, or IPV4B_FOREVER */
     int64_t busy_poll;   /* ns for which a read looks again before it sleeps */
     int64_t deadline[2]; /* of reads and writes, on the clock of ipv4b_now(), or IPV4B_FOREVER */
-    ipv4b_waker *waker;  /* what those who wait now wait on, or NULL */
+    ipv4b_waker *waker;  /* of the calls that wait now, or NULL */
 } ipv4b_conn_waiting;
 
-/* What was set here and the kernel cannot tell, or is asked too often to ask it. */
+/* Settings that the kernel cannot report, or that are needed too often to ask for them. */
 typedef struct {
     unsigned int control_flags; /* what set_control_message asked for */
     unsigned int kernel_flags;  /* what the kernel was asked for: with gro also IPV4B_CM_SEGMENT */
@@ -69,11 +70,11 @@ typedef struct {
 /* Coalesced datagrams on their way to the caller. */
 typedef struct {
     bool gro;
-    bool coalescing;          /* the kernel coalesces: it was asked to once, and goes on with it */
-    ipv4b_gro *queue;         /* where gro keeps what did not fit; or NULL */
+    bool coalescing;          /* the kernel coalesces: UDP_GRO was set once and stays on */
+    ipv4b_gro *queue;         /* where gro keeps datagrams that did not fit; or NULL */
     ipv4b_unread_list unread; /* datagrams whose results could not be made for want of memory */
-    ipv4b_queued_error *unread_errors; /* the same of the error queue; each has its next */
-    ipv4b_readable *readable;          /* what read_fileno gives to pollers, or NULL before */
+    ipv4b_queued_error *unread_errors; /* the same of the error queue, linked by `next` */
+    ipv4b_readable *readable;          /* behind read_fileno; NULL before its first call */
 } ipv4b_conn_receiving;
 
 /* Offload of writes. */

@@ -5,8 +5,8 @@
 
 enum { TURN = IPV4B_SEND_MAX };
 
-/* Makes the ints that a turn can have for a result: once it has moved messages nothing may fail, and
- * an int needs memory. Returns 0, or -1 with MemoryError. */
+/* Makes the ints that a turn can return. After the system call nothing may fail, and a new int
+ * needs memory. Returns 0, or -1 with MemoryError. */
 static int
 make_counts(ipv4b_state *state)
 {

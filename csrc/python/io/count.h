@@ -7,16 +7,16 @@
 
 #include "python/base/state.h"
 
-/* Ints up to so many are there in every Python, and cost no memory. */
+/* Every Python has the ints up to this one ready. */
 enum { IPV4B_COUNT_SMALL = 256 };
 
-/* What the two functions below do for larger numbers. */
+/* The two functions below for larger numbers. */
 int ipv4b_count_prepare_large(ipv4b_state *state, size_t n, PyObject **all);
 PyObject *ipv4b_count_get_large(const ipv4b_state *state, size_t n);
 
-/* Makes sure, before a call on n messages, that there will be an int for its result. *all is one for
- * n itself, or NULL where that is not needed. Of what several turns move in part nobody can make
- * one: last_read and last_written tell it without. Returns 0, or -1 with MemoryError. */
+/* Makes the int for the result before a call on n messages. *all is the int n, or NULL where
+ * that is not needed. A call that ends in the middle of several turns has no int ready;
+ * last_read and last_written then have the number. Returns 0, or -1 with MemoryError. */
 static inline int
 ipv4b_count_prepare(ipv4b_state *state, size_t n, PyObject **all)
 {

@@ -74,7 +74,7 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
     if (self->descriptor.sock == NULL) {
         return self->descriptor.fd;
     }
-    /* A method in C is called past the interpreter, which saves a tenth of a call's instructions. */
+    /* A direct call of a C method saves a tenth of a call's instructions. */
     number = self->descriptor.fileno != NULL
                  ? PyCFunction_GET_FUNCTION(self->descriptor.fileno)(
                        PyCFunction_GET_SELF(self->descriptor.fileno), NULL)
@@ -91,7 +91,7 @@ ipv4b_conn_peek_fileno(ipv4b_conn_object *self)
         PyErr_Format(PyExc_ValueError, "fileno(): %ld is no descriptor", fd);
         return -2;
     }
-    /* That may have been Python code, which has closed the connection. */
+    /* That may have run Python code that closed the connection. */
     return fd < 0 || !self->life.open ? -1 : (int)fd;
 }
 
@@ -102,7 +102,7 @@ raise_text(ipv4b_conn_object *self, const char *operation, int err, const char *
     PyObject *where, *what;
 
     if (fd == -2) {
-        PyErr_Clear(); /* the error at hand matters more; it goes without an address */
+        PyErr_Clear(); /* the first error matters more: its text has no address then */
     }
     where = ipv4b_conn_describe(self, fd, false);
     what = where == NULL ? NULL : PyUnicode_FromFormat("%s %U", operation, where);

@@ -11,8 +11,8 @@
  * Python code. */
 int ipv4b_conn_fileno(ipv4b_conn_object *self, const char *operation);
 
-/* The same without a complaint: -1 if it is closed; -2 with the exception of the socket's
- * fileno(). */
+/* The same without an exception: -1 if it is closed; but -2 with an exception that the socket's
+ * fileno() raised. */
 int ipv4b_conn_peek_fileno(ipv4b_conn_object *self);
 
 /* Raises OSError `err` with "operation network local-address". Returns -1. */

@@ -37,7 +37,7 @@ attempt_first(int fd, ipv4b_io *io)
     return ipv4b_error_queue_recv(fd, *(ipv4b_queued_error **)io->arg);
 }
 
-/* No signal handler runs after the first entry, whose exception would lose what was read. */
+/* After the first entry no signal handler may run: its exception would lose the entries. */
 static int
 attempt_next(int fd, ipv4b_io *io)
 {
@@ -103,10 +103,11 @@ ipv4b_error_queue_keep(ipv4b_conn_object *self, ipv4b_queued_error *e)
     e->next = self->receiving.unread_errors;
     self->receiving.unread_errors = e;
     ipv4b_conn_announce(self);
-    ipv4b_waker_wake(self); /* the entry does not wake those who wait on the socket */
+    ipv4b_waker_wake(self); /* the entry does not wake calls that wait on the socket */
 }
 
-/* A pending error is the report of an entry of the queue: who has the entry is not told again. */
+/* A pending error reports an entry of the queue. A caller that has the entry does not need the
+ * report. */
 static void
 forget_pending(ipv4b_conn_object *self, int error)
 {
@@ -167,8 +168,8 @@ read_errors(ipv4b_conn_object *self, long long max, bool wait)
         io.flags |= io.quiet ? MSG_DONTWAIT : 0;
         io.attempt = PyList_GET_SIZE(list) == 0 ? attempt_first : attempt_next;
         if (!append_next(self, &io, list, &slot)) {
-            /* What came after other entries does not drop those: what is wrong with the connection will
-             * be wrong the next time, too. */
+            /* An error after other entries does not drop those. The next call meets the same
+             * error. */
             if (PyList_GET_SIZE(list) > 0) {
                 PyErr_Clear();
             }

@@ -43,7 +43,7 @@ fill_slot(const ipv4b_forwarding *f, ipv4b_slot *slot, size_t i, ipv4b_message_o
     h->msg_control = NULL;
     h->msg_controllen = 0;
     h->msg_flags = 0;
-    slot->msg_len = m->flags & MSG_TRUNC ? UINT_MAX : m->n; /* UINT_MAX: it does not go */
+    slot->msg_len = m->flags & MSG_TRUNC ? UINT_MAX : m->n; /* UINT_MAX: it is not sent */
     if (segment != 0) {
         ipv4b_forward_split(f->scratch, i, h, segment);
     }

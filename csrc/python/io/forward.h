@@ -13,8 +13,8 @@
 /* What a call of forward asks for, and its memory. */
 typedef struct {
     bool has_addr;
-    struct sockaddr_in addr; /* where all of them go; else each goes to its own */
-    bool skip;               /* truncated ones do not go, and the others do */
+    struct sockaddr_in addr; /* the destination of all; NULL for each message's own */
+    bool skip;               /* truncated messages are left out */
     ipv4b_forward_scratch *scratch;
 } ipv4b_forwarding;
 

@@ -4,7 +4,7 @@
 #include "python/base/locks.h"
 #include "python/io/check.h"
 
-/* A plan for messages of more buffers than that is not kept: those of a turn can have a million. */
+/* A plan with more iovecs than this is not kept. The messages of one turn can have a million. */
 enum { KEPT_IOVECS = 4 * IPV4B_TURN };
 
 /* Where the connection keeps the arrays of its last call in this direction. */
@@ -55,7 +55,7 @@ forward_return(ipv4b_conn_object *conn, ipv4b_forward_scratch *scratch)
     }
 }
 
-/* Leaves the memory for the next call, unless another call has left its own meanwhile. */
+/* Leaves the memory for the next call, unless another call has left its own. */
 static void
 scratch_return(ipv4b_batch *b)
 {
@@ -85,11 +85,11 @@ scratch_return(ipv4b_batch *b)
     }
 }
 
-/* Lets the next `count` messages go: their pins, and the call's references. A last reference can only
- * be ours if another thread has changed the list meanwhile; what runs then (a destructor of Python's)
- * finds the messages behind it still in use. With IPV4B_MOVED they get the results of the system call
- * first. `order` is that in which they go, NULL for the list's. Written once and compiled once for
- * each case, like `fill` below. */
+/* Releases the next `count` messages: their pins and the call's references. With IPV4B_MOVED
+ * they first get the results of the system call. `order` is the order in which they go, NULL for
+ * the list's. Ours can be the last reference only if another thread has changed the list. Then a
+ * destructor of Python's can run, and the messages behind it are still in use. Written once and
+ * compiled once for each case, like `fill` below. */
 static inline void
 finish(ipv4b_batch *b, size_t count, const uint32_t *order, ipv4b_direction direction,
        ipv4b_outcome outcome)
@@ -166,7 +166,7 @@ ipv4b_gather_end(ipv4b_batch *b, ipv4b_outcome outcome)
     scratch_return(b);
 }
 
-/* The members of a msghdr that are input, in the order in which every system has them. */
+/* The input members of a msghdr, in the order that all systems share. */
 enum {
     NAME_AT = offsetof(struct msghdr, msg_name),
     IOV_AT = offsetof(struct msghdr, msg_iov),
@@ -231,7 +231,7 @@ ipv4b_gather_copy(PyObject *msgs)
     return PySequence_Tuple(msgs);
 }
 
-/* A function of its own, for the loop needs every register. */
+/* Not inlined, because the loop needs every register. */
 static __attribute__((noinline)) size_t
 fill_for_write(const ipv4b_scratch *scratch, PyObject **items, size_t n, PyTypeObject *type)
 {

@@ -7,7 +7,7 @@
 
 #include "python/io/turn.h"
 
-/* The same for what is no list. */
+/* The same for other sequences. */
 PyObject *ipv4b_gather_copy(PyObject *msgs);
 
 /* The argument msgs as a list or tuple. With the GIL a list may change while it is used: see
@@ -15,7 +15,7 @@ PyObject *ipv4b_gather_copy(PyObject *msgs);
 static inline PyObject *
 ipv4b_gather_list(PyObject *msgs)
 {
-#ifndef Py_GIL_DISABLED /* else another thread may change a list at any moment */
+#ifndef Py_GIL_DISABLED /* without the GIL another thread may change a list at any moment */
     if (PyList_CheckExact(msgs)) {
         return Py_NewRef(msgs);
     }

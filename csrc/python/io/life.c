@@ -3,7 +3,7 @@
 
 #include "python/io/waker.h"
 
-/* What was received and cannot be told any more. */
+/* Drops what was received and not read. */
 static void
 life_drop_unread(ipv4b_conn_object *self)
 {
@@ -42,7 +42,7 @@ life_release(ipv4b_conn_object *self)
         if (close == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return -1;
         }
-        PyErr_Clear(); /* something that has a fileno() and no more is borrowed, as an int is */
+        PyErr_Clear(); /* an object that only has a fileno() is borrowed, as an int is */
         result = close == NULL ? Py_NewRef(Py_None) : PyObject_CallNoArgs(close);
         Py_XDECREF(close);
         if (result == NULL) {
@@ -53,7 +53,7 @@ life_release(ipv4b_conn_object *self)
     life_drop_unread(self);
     ipv4b_readable_free(self->receiving.readable);
     self->receiving.readable = NULL;
-    ipv4b_gro_free(self->receiving.queue); /* what was not read is lost, as it is in the kernel */
+    ipv4b_gro_free(self->receiving.queue); /* what was not read is lost, as in the kernel */
     self->receiving.queue = NULL;
     return 0;
 }
@@ -74,7 +74,7 @@ int
 ipv4b_conn_close(ipv4b_conn_object *self)
 {
     ipv4b_conn_check_fork(self);
-    /* Those that were to close the socket may be the parent's. */
+    /* The calls that would close the socket may be the parent's. */
     if (!self->life.open && !(self->life.release_due && self->life.calls == 0)) {
         return 0;
     }

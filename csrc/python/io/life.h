@@ -11,8 +11,9 @@
 
 #include "core/fork.h"
 
-/* Forgets the calls of a fork's parent, which do not go on in the child, and what is the parent's to
- * give. Every function that looks at what calls share begins with ipv4b_conn_check_fork. */
+/* In the child of a fork: forgets the parent's calls, which do not exist there, and the
+ * datagrams that the parent reads. Every function that uses state that calls share begins with
+ * ipv4b_conn_check_fork. */
 void ipv4b_conn_forget_calls(ipv4b_conn_object *self);
 
 static inline void
@@ -38,7 +39,7 @@ ipv4b_conn_enter(ipv4b_conn_object *self, unsigned int *forks)
     self->life.calls++;
 }
 
-/* The last call out closes the socket, if that is due. */
+/* The last call to leave closes the socket, if that is due. */
 static inline void
 ipv4b_conn_leave(ipv4b_conn_object *self, unsigned int forks)
 {

@@ -29,14 +29,15 @@ is_data_read(const ipv4b_io *io)
     return io->direction == IPV4B_READ && !(io->flags & IPV4B_MSG_ERRQUEUE);
 }
 
-/* Whether it is worth a look: it is for every call on the way. */
+/* Whether take_unread has something to do. Every call asks. */
 static inline bool
 has_unread(const ipv4b_conn_object *self, const ipv4b_io *io)
 {
     return self->receiving.unread.count > 0 || io->take_unread != NULL;
 }
 
-/* Serves a call from what an earlier one could not give for want of memory. Returns how many it served. */
+/* Serves a call from datagrams that an earlier call could not return for want of memory. Returns
+ * how many. */
 static int
 take_unread(ipv4b_conn_object *self, ipv4b_io *io)
 {
@@ -77,8 +78,8 @@ ipv4b_io_recv(int fd, ipv4b_io *io)
                              : ipv4b_mmsg_recv(fd, io->slots, io->n, io->flags, &io->pending);
 }
 
-/* One attempt without the GIL; until the time `busy` it is made again and again, as long as there is nothing.
- * The queue is chosen each time, with the GIL: gro may be switched while we wait. */
+/* One attempt without the GIL. It is repeated until the time `busy` while there is nothing. The
+ * queue is chosen each time, with the GIL, because gro may be switched during a wait. */
 static int
 conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
 {
@@ -103,7 +104,7 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
     if (io->queue != NULL) {
         ipv4b_conn_announce(self);
     }
-    /* What is left in the queue does not wake those who wait on the socket. */
+    /* Datagrams that are left in the queue do not wake calls that wait on the socket. */
     if (io->queue != NULL && self->waiting.waker != NULL && self->waiting.waker->refs > 1 &&
         ipv4b_gro_pending(io->queue) > 0) {
         ipv4b_waker_wake(self);
@@ -114,8 +115,8 @@ conn_attempt(ipv4b_conn_object *self, int fd, ipv4b_io *io, int64_t busy)
 /* How long a read looks again before it takes the GIL to see signals, close() and deadlines. */
 enum { BUSY_NS = 500000 };
 
-/* A read that has found nothing at the time `now`: until when it looks again before it sleeps, or 0 to
- * sleep. *end is when that is over, 0 at first. */
+/* For a read that has found nothing at the time `now`: until when it looks again, or 0 to sleep.
+ * *end is the end of the busy poll, 0 at first. */
 static int64_t
 busy_until(const ipv4b_conn_object *self, const ipv4b_io *io, int64_t now, int64_t deadline,
            int64_t *end)
@@ -154,7 +155,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
 
         if (fd < 0) {
             io->foreign = fd == -2;
-            /* A socket that was closed behind our back is no message's error. */
+            /* If other code has closed the socket, that is no message's error. */
             io->error = io->foreign || self->life.open ? 0 : EBADF;
             return io->foreign ? -1 : ipv4b_conn_raise_closed(self, operation);
         }
@@ -188,7 +189,7 @@ conn_loop(ipv4b_conn_object *self, ipv4b_io *io)
             return r; /* another thread has left it while the lock was released */
         }
         if (!self->life.open || (io->queue != NULL && ipv4b_gro_pending(io->queue) > 0)) {
-            continue; /* closed while the GIL was released, which is raised above, or filled */
+            continue; /* closed while the GIL was released (raised above), or filled */
         }
         now = ipv4b_now();
         if (limit < 0) {

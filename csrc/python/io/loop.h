@@ -17,7 +17,7 @@ typedef struct ipv4b_io {
     ipv4b_direction direction;
     int flags; /* MSG_*: with MSG_DONTWAIT nothing is waited for */
     int64_t
-        limit; /* when to stop waiting, or -1 for the connection's timeout from the first wait on */
+        limit; /* when to stop waiting; -1 for the connection's timeout, from the first wait on */
     ipv4b_attempt attempt;
     void *arg;
     /* Serves the call from what an earlier one could not give, with the lock, before each attempt; or
@@ -28,7 +28,7 @@ typedef struct ipv4b_io {
     size_t n;
     ipv4b_gro *queue; /* for the attempt: where to read from, or NULL for the socket itself */
     bool drain;       /* likewise: what is in the queue is all that it gives */
-    int error;        /* result: the errno of the exception, 0 if that says nothing of a message */
+    int error;        /* result: the errno of the exception, 0 if it is no message's */
     bool foreign; /* result: the exception is a signal handler's or that of the socket's fileno() */
     int pending;  /* result of a read: as in ipv4b_mmsg_recv */
     unsigned int forks; /* the connection's, when it counted the call */

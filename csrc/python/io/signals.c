@@ -13,10 +13,11 @@ static atomic_int watched = -1;
 static atomic_int inherited = -1;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int registered; /* 0, or the errno with which that failed */
+static int registered; /* 0, or the errno of the failure */
 
-/* Another thread forked while the main thread was waiting. The pipe is the parent's: a signal of the child
- * must not be told there. Nothing of Python's can be called here, so the number stays, and leads nowhere. */
+/* Another thread forked while the main thread was waiting. The pipe belongs to the parent, which
+ * must not see a signal of the child. No function of Python's can be called here, so Python
+ * keeps the number, and the number leads to /dev/null. */
 static void
 signals_in_child(void)
 {
@@ -59,7 +60,7 @@ ipv4b_signals_are_handled_here(ipv4b_state *state)
     return true;
 }
 
-/* Finds what a watch needs of Python, at the first one. Returns 0, or -1 with an exception. */
+/* Looks up what a watch needs, once. Returns 0, or -1 with an exception. */
 static int
 load(ipv4b_state *state)
 {
@@ -87,8 +88,8 @@ load(ipv4b_state *state)
     return state->minus_one == NULL ? -1 : 0;
 }
 
-/* Has Python's C handler write to the pipe, with no complaint when that is full: one byte says enough.
- * Returns what it wrote to before as an int, or NULL with an exception. */
+/* Has Python's C handler write to the pipe, without a warning when it is full, because one byte
+ * is enough. Returns the earlier descriptor as an int, or NULL with an exception. */
 static PyObject *
 take_place(const ipv4b_state *state, const ipv4b_signal_pipe *p)
 {
@@ -102,8 +103,8 @@ take_place(const ipv4b_state *state, const ipv4b_signal_pipe *p)
     return before;
 }
 
-/* Gives the place back to the program's own descriptor. Nothing is made for that before it is done, so
- * memory that has run out does not hinder it. */
+/* Restores the program's own descriptor. This makes no new object first, so it works without
+ * memory. */
 static void
 give_back(const ipv4b_state *state, PyObject *before)
 {
@@ -113,14 +114,14 @@ give_back(const ipv4b_state *state, PyObject *before)
     PyErr_Fetch(&type, &value, &traceback);
     ours = PyObject_CallOneArg(state->set_wakeup_fd, before);
     if (ours == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyErr_Clear(); /* it was closed meanwhile */
+        PyErr_Clear(); /* it was closed during the watch */
         ours = PyObject_CallOneArg(state->set_wakeup_fd, state->minus_one);
     }
     Py_XDECREF(ours);
     PyErr_Restore(type, value, traceback);
 }
 
-/* Ends the watch with the descriptor `before` set, and what came in between told to it. */
+/* Ends the watch: sets the descriptor `before` again and passes the bytes on to it. */
 static void
 unwatch(ipv4b_state *state, const ipv4b_signal_pipe *p, ipv4b_signal_watch *watch)
 {
@@ -128,7 +129,7 @@ unwatch(ipv4b_state *state, const ipv4b_signal_pipe *p, ipv4b_signal_watch *watc
 
     give_back(state, watch->before);
     atomic_store_explicit(&watched, -1, memory_order_relaxed);
-    /* A handler that waits on the same connection leaves them to the wait around it. */
+    /* A handler that waits on the same connection leaves the bytes to the outer wait. */
     if (to != p->write_fd) {
         ipv4b_signal_pipe_drain(p, (int)to);
     }
@@ -158,8 +159,8 @@ ipv4b_signals_begin(ipv4b_state *state, ipv4b_signal_pipe *p, ipv4b_signal_watch
             break;
         }
         if (watch->before == NULL || PyLong_AsLong(found) != p->write_fd) {
-            /* The first look, or a handler has set another descriptor since: what came then is not in the
-             * pipe, and is looked for again. */
+            /* This is the first round, or a handler has set another descriptor. A signal before
+             * now is not in the pipe, so look again. */
             Py_XSETREF(watch->before, found);
         }
         else {

@@ -23,7 +23,7 @@ typedef struct {
         *before; /* the descriptor that the program had set, an int; NULL if nothing is watched */
 } ipv4b_signal_watch;
 
-/* Has forks seen. Returns 0 or -errno. */
+/* Registers for forks. Returns 0 or -errno. */
 int ipv4b_signals_init(void);
 
 /* Whether Python runs its handlers in this thread. */

@@ -84,7 +84,7 @@ ipv4b_datagram_settle(PyObject *op, ipv4b_datagram *d, bool lost)
         else {
             ipv4b_unread_append(&self->receiving.unread, d->room, &d->slot);
             ipv4b_conn_announce(self);
-            ipv4b_waker_wake(self); /* it does not wake those who wait on the socket */
+            ipv4b_waker_wake(self); /* it does not wake calls that wait on the socket */
         }
         return;
     }

@@ -25,7 +25,7 @@ typedef struct {
     ipv4b_ancillary path; /* of a write: what its control message holds */
     unsigned char control[IPV4B_ANCILLARY_MAX];
     unsigned char header[IPV4B_HEADER_MAX]; /* an IPv4 header, or the start of one */
-    /* What goes past the caller's buffer for the header's sake. */
+    /* Receives the header's bytes that do not belong in the caller's buffer. */
     unsigned char spill[IPV4B_HEADER_MAX];
     ipv4b_sender sender;
     ipv4b_unread *room;             /* for a datagram whose result cannot be made */

@@ -14,7 +14,7 @@
  * over within some milliseconds, so that signals, close() and deadlines are not kept waiting. */
 enum { IPV4B_TURN = IPV4B_SEND_MAX };
 
-/* What becomes of messages that a call lets go. */
+/* Why a call releases messages. */
 typedef enum { IPV4B_MOVED, IPV4B_FORWARDED, IPV4B_LEFT, IPV4B_CANCELED } ipv4b_outcome;
 
 typedef struct {
@@ -26,10 +26,10 @@ typedef struct {
     ipv4b_scratch
         scratch;   /* owners are ipv4b_message_object, each a reference that the call owns */
     size_t pinned; /* how many messages were gathered for the turn */
-    size_t start;  /* how many of them are dealt with, in the order in which they go */
-    size_t moved;  /* how many went or came in the call */
-    bool begun;    /* a write's turn has its plan, or goes without */
-    bool told;     /* the next message has the errno for which it did not go */
+    size_t start;  /* how many of them are done, in the order in which they go */
+    size_t moved;  /* how many the call has moved */
+    bool begun;    /* the plan of a write's turn is made, or not needed */
+    bool told;     /* the next message has its errno already */
     ipv4b_forwarding *forward; /* of forward, else NULL */
     ipv4b_sender sender;
 } ipv4b_batch;

@@ -39,7 +39,8 @@ wait_with_signals(ipv4b_conn_object *self, int fd, short events, ipv4b_waker *wa
     ipv4b_signal_watch watch;
     int r = IPV4B_WAIT_TIMEOUT;
 
-    /* Handlers run with the waker at hand: what one of them closes or moves ends the wait at once. */
+    /* The handlers run after the waker was acquired: if one closes the connection or moves a
+     * deadline, the wait ends at once. */
     if (PyErr_CheckSignals() < 0 || ipv4b_forks() != forks) {
         return WAIT_OVER;
     }
@@ -78,7 +79,7 @@ ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline,
     r = ipv4b_signals_are_handled_here(self->state)
             ? wait_with_signals(self, fd, events, waker, deadline, *fruitless, &error)
             : wait_detached(fd, events, waker, -1, deadline, *fruitless);
-    /* In the child of a handler the waker is the parent's: it is forgotten, or will be. */
+    /* If a handler has forked, the waker in the child is the parent's and is forgotten. */
     if (ipv4b_forks() == forks) {
         ipv4b_waker_release(waker);
     }
@@ -89,7 +90,7 @@ ipv4b_conn_wait(ipv4b_conn_object *self, int fd, short events, int64_t deadline,
         return PyErr_CheckSignals() < 0 ? -1 : 0;
     }
     *fruitless = r == IPV4B_WAIT_ERROR;
-    /* A descriptor that was closed behind our back is looked up again, and found closed. */
+    /* If other code has closed the descriptor, the next look-up finds that. */
     return r >= 0 || r == -EBADF ? 0 : -r;
 }
 
@@ -115,8 +116,8 @@ ipv4b_seconds_parse(PyObject *value, const char *field, double least, int64_t *o
         PyErr_Format(PyExc_ValueError, "%s: %R is no number of seconds to wait", field, value);
         return -1;
     }
-    /* Nobody waits for a century: what is longer is for ever, and the sum with a clock cannot
-     * overflow. A deadline before the clock's beginning is as past as its beginning. */
+    /* More than a century counts as for ever, so that the sum with a clock cannot overflow. A
+     * deadline before the clock's start counts as its start. */
     ns = seconds > 0 ? rint(seconds * 1e9) : 0;
     *out = seconds > 3e9 ? IPV4B_FOREVER : (int64_t)ns + (ns / 1e9 < seconds);
     return 0;
@@ -148,7 +149,7 @@ ipv4b_conn_set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
     return 0;
 }
 
-/* A second: whoever looks longer than that has nothing else to do, and can look again. */
+/* A second, in microseconds. A program that wants more can call again. */
 enum { BUSY_POLL_MAX = 1000000, NS_PER_US = 1000 };
 
 PyObject *
@@ -174,8 +175,7 @@ ipv4b_conn_set_busy_poll(PyObject *self, PyObject *value, void *Py_UNUSED(closur
     return 0;
 }
 
-/* Sets the deadline of one direction or both. The two are moved at once: nothing runs in
- * between. */
+/* Sets the deadline of one direction, or of both at once. */
 static PyObject *
 set_deadline(PyObject *op, PyObject *value, bool of_reads, bool of_writes)
 {

@@ -59,7 +59,7 @@ ipv4b_waker_drop(ipv4b_conn_object *self)
 void
 ipv4b_waker_wake(ipv4b_conn_object *self)
 {
-    /* With nobody waiting, the descriptor stays for those to come. */
+    /* If no call waits, the descriptor stays for the next ones. */
     if (self->waiting.waker != NULL && self->waiting.waker->refs > 1) {
         ipv4b_waker_drop(self);
     }
@@ -68,7 +68,8 @@ ipv4b_waker_wake(ipv4b_conn_object *self)
 void
 ipv4b_waker_forget(ipv4b_conn_object *self)
 {
-    /* Signalled, it would wake the parent's threads for ever: the descriptor is the same file. */
+    /* It must not be signalled: the parent has the same file, and its threads would wake for
+     * ever. */
     if (self->waiting.waker != NULL) {
         waker_free(self->waiting.waker);
         self->waiting.waker = NULL;

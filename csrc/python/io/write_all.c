@@ -8,8 +8,8 @@
 #include "python/io/waiting.h"
 #include "python/values/addr.h"
 
-/* Whether an error ends the whole of write_all: what is wrong with the connection or the call, not
- * with one message. */
+/* Whether an error ends write_all, because it is about the connection or the call and not about
+ * one message. */
 static bool
 ends_all(int error)
 {
@@ -33,11 +33,11 @@ annotate_next(const ipv4b_batch *b)
     return ipv4b_batch_annotate(b->first + ipv4b_turn_at(b), b->moved);
 }
 
-/* A full device queue (ENOBUFS; with IP_RECVERR the kernel tells) is waited for, 127 ms in all until
- * something goes out again. */
+/* How often write_all waits for a full device queue (ENOBUFS, reported with IP_RECVERR): 127 ms
+ * in all without progress. */
 enum { NOBUFS_TRIES = 7, NOBUFS_FIRST_NS = 1000000 };
 
-/* What is left of a turn of write_all. Returns 0, or -1 with an exception. */
+/* The rest of a turn of write_all. Returns 0, or -1 with an exception. */
 static int
 run_turn(ipv4b_batch *b, ipv4b_io *io, bool skip, int *tries)
 {
@@ -53,7 +53,7 @@ run_turn(ipv4b_batch *b, ipv4b_io *io, bool skip, int *tries)
             }
         }
         else if (io->foreign) {
-            return -1; /* it passes as it is */
+            return -1; /* it is raised unchanged */
         }
         else if (!skip || io->wait_failed || ends_all(io->error)) {
             return annotate_next(b);
@@ -188,7 +188,7 @@ const char ipv4b_forward_doc[] =
     "nothing was received into since it was made, written or given other buffers; TypeError and\n"
     "RuntimeError as in write_batch; and OSError EOPNOTSUPP on a raw socket without IP_HDRINCL.";
 
-/* Whether packets with their headers would get a second one. Returns 0, or -1 with OSError. */
+/* Refuses packets with headers that would get a second one. Returns 0, or -1 with OSError. */
 static int
 check_header(PyObject *self)
 {

@@ -18,8 +18,7 @@ check_free(const ipv4b_message_object *m, const char *field)
     return 0;
 }
 
-/* Whether the control data is a row of items and will stay one, so that a write need not look at it
- * again. */
+/* Whether the control data is valid and cannot change, so that a write need not check it again. */
 static bool
 oob_cannot_change(const ipv4b_message_object *m)
 {
@@ -97,7 +96,7 @@ replace_buffers(ipv4b_message_object *m, ipv4b_held *held, ipv4b_held fresh, con
 {
     int r = ipv4b_slab_show((PyObject *)m);
 
-    /* Only now, since taking the new buffers may have run Python code. */
+    /* Only now, because taking the new buffers may have run Python code. */
     if (r == 0) {
         Py_BEGIN_CRITICAL_SECTION(m);
         r = exchange_buffers(m, held, &fresh, field);

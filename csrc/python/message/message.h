@@ -22,7 +22,7 @@ typedef struct {
      * into `oob`, msg_name always to `name`; msg_namelen is 0 for no address. */
     struct msghdr header;
     struct sockaddr_in name;
-    uint64_t use; /* pins and what the message is fit for: IPV4B_USE_* */
+    uint64_t use; /* pins, and what the message can be used for: IPV4B_USE_* */
     /* Results of the last call. */
     unsigned int n;
     unsigned int nn;
@@ -31,8 +31,8 @@ typedef struct {
     /* Python's side. */
     ipv4b_held data;
     ipv4b_held oob; /* one object at most */
-    /* Of new_messages, until somebody asks for `buffers` or `oob`: the slab that the header points into,
-     * in place of the two above; or NULL. */
+    /* Of new_messages, until the program asks for `buffers` or `oob`: the slab that the header
+     * points into, in place of the two above; or NULL. */
     PyObject *slab;
     struct iovec iov; /* of a bytes object, or of the slab */
     PyObject *addr;   /* the tuple for addr_key, made when asked for; or NULL */
@@ -44,11 +44,11 @@ enum {
     IPV4B_USE_UNCHECKED = 1, /* oob can change, or does not parse: each write looks at it */
     IPV4B_USE_READONLY = 2,  /* one of the buffers is, or the control buffer */
     IPV4B_USE_READ = 4,      /* a call reads into the message */
-    IPV4B_USE_WRITE = 8,     /* times the number of calls that write it */
+    IPV4B_USE_WRITE = 8,     /* this times the number of calls that write it */
 };
 
-/* A bit of `flags` that is none of the kernel's MSG_*: the buffers have what a read has put there, and n
- * tells how much. It stands there since a write sets all flags to 0 anyway. */
+/* A bit of `flags` that is not one of the kernel's MSG_*: the first n bytes of the buffers are
+ * from a read. It is in `flags` because a write sets all flags to 0 anyway. */
 enum { IPV4B_FLAG_RECEIVED = 1 << 24 };
 
 static inline bool

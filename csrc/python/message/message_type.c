@@ -96,8 +96,8 @@ message_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* A pinned message is owned by its call and so never garbage: nobody is using the memory that goes
- * here. */
+/* A call owns a reference to each message that it pins, so a message that is cleared is not in
+ * use. */
 static int
 message_clear(PyObject *self)
 {

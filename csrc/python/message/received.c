@@ -62,9 +62,8 @@ ipv4b_message_view(PyObject *self, void *Py_UNUSED(closure))
     return view;
 }
 
-/* Parses what the last read put into oob; peer becomes where it came from, of no family for an
- * unknown one. Returns how many bytes of control data there were, 0 for none; or -1 with
- * ValueError. */
+/* Parses what the last read put into oob. *peer becomes the sender, or has no family if that is
+ * unknown. Returns the number of bytes of control data, or -1 with ValueError. */
 static Py_ssize_t
 parse_oob(ipv4b_message_object *m, ipv4b_ancillary *out, struct sockaddr_in *peer)
 {
@@ -164,8 +163,9 @@ ipv4b_message_reply(PyObject *self, PyObject *data)
         return NULL;
     }
     if (received.present & IPV4B_CM_DST) {
-        /* Of a datagram that came before it was asked for, the kernel tells no local address
-         * (ipv4_pktinfo_prepare, net/ipv4/ip_sockglue.c), and none would replace the socket's own. */
+        /* If a datagram came before the option was on, the kernel reports 0.0.0.0 as its local
+         * address (ipv4_pktinfo_prepare, net/ipv4/ip_sockglue.c). That must not replace the
+         * socket's own. */
         answer.present = (received.present & IPV4B_CM_INTERFACE) |
                          (received.local.s_addr == htonl(INADDR_ANY) ? 0U : IPV4B_CM_SRC);
         answer.src = received.local;

@@ -27,7 +27,7 @@ slab_new(ipv4b_state *state, Py_ssize_t size)
     if (slab == NULL) {
         return NULL;
     }
-    /* Large blocks come from the system, which makes their pages when they are first written. */
+    /* A large block comes from the system, which provides its pages when they are first written. */
     slab->block = PyMem_Calloc(1, (size_t)size + SLAB_ALIGNMENT);
     if (slab->block == NULL) {
         Py_DECREF(slab);
@@ -81,8 +81,8 @@ PyType_Spec ipv4b_slab_spec = {
     .slots = slab_slots,
 };
 
-/* A message over slab[at:at+size] with its control buffer at slab[oob_at:oob_at+oob_size]. Python's views of
- * both are made when somebody asks for them: a reader needs none. */
+/* A message over slab[at:at+size] with its control buffer at slab[oob_at:oob_at+oob_size]. The
+ * memoryviews of both are made when the program asks for them, because a reader needs none. */
 static PyObject *
 message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t size,
                 Py_ssize_t oob_at, Py_ssize_t oob_size)
@@ -107,7 +107,8 @@ message_on_slab(ipv4b_state *state, PyObject *slab, Py_ssize_t at, Py_ssize_t si
     return (PyObject *)m;
 }
 
-/* Holds a part of the slab as if its view had been given. New, or NULL with an exception. */
+/* Holds a part of the slab as if the program had given a memoryview of it. New, or NULL with an
+ * exception. */
 static ipv4b_buffers *
 hold_part(PyObject *slab, const void *from, size_t len, const char *field, bool numbered)
 {
@@ -192,7 +193,7 @@ ipv4b_new_messages(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     oob_size = (long long)ipv4b_ancillary_space(flags);
-    /* Two ints and a few bytes: the product fits into 64 bits, but not into every address space. */
+    /* The product fits into 64 bits, but not into every address space. */
     slab_size = count * (size + oob_size);
     if (slab_size > PY_SSIZE_T_MAX - SLAB_ALIGNMENT) {
         return PyErr_NoMemory();

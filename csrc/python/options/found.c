@@ -5,7 +5,7 @@
 #include "python/io/descriptor.h"
 #include "python/options/offload.h"
 
-/* An option with which no call would mean what it says. */
+/* An option with which no call would do what it promises. */
 typedef struct {
     const char *name;
     int level;

@@ -10,7 +10,7 @@
 #include "python/options/sockopt.h"
 #include "python/values/addr.h"
 
-/* A name -> its index; 0 if no interface has it. Returns 0, or -1 with ValueError. */
+/* Finds the index of a name, or 0 if no interface has it. Returns 0, or -1 with ValueError. */
 static int
 interface_by_name(PyObject *name, unsigned int *index)
 {
@@ -161,7 +161,7 @@ interface_parse(ipv4b_conn_object *self, const char *operation, PyObject *value,
     return 0;
 }
 
-/* Says more about the OSError that setsockopt has raised. Returns -1. */
+/* Adds to the OSError that setsockopt has raised. Returns -1. */
 static int
 explain(ipv4b_conn_object *self, const char *operation, PyObject *interface, unsigned int index)
 {
@@ -192,7 +192,7 @@ explain(ipv4b_conn_object *self, const char *operation, PyObject *interface, uns
                                      "A socket can join net.ipv4.igmp_max_memberships groups, "
                                      "usually 20 (ip(7)).");
         Py_XDECREF(result);
-        PyErr_Clear(); /* the error goes without the note */
+        PyErr_Clear(); /* the error has no note then */
     }
     PyErr_Restore(type, error, traceback);
     return -1;
@@ -206,8 +206,8 @@ ipv4b_multicast_interface_get(PyObject *op, void *Py_UNUSED(closure))
     struct in_addr addr = {0};
     socklen_t len = sizeof addr;
 
-    /* The kernel gives an address only, and none for an interface that was set by its index
-     * (do_ip_getsockopt, net/ipv4/ip_sockglue.c): what was set here is remembered here. */
+    /* The kernel reports an address only, and none for an interface that was set by its index
+     * (do_ip_getsockopt, net/ipv4/ip_sockglue.c). So the connection remembers what it has set. */
     if (ipv4b_getsockopt(self, "multicast_interface", IPPROTO_IP, IP_MULTICAST_IF, &addr, &len) <
         0) {
         return NULL;
@@ -265,7 +265,7 @@ member_parse(const ipv4b_conn_object *self, PyObject *value, const char *field, 
     return 0;
 }
 
-/* What all six calls do: (interface, group) or (interface, group, source). */
+/* All six calls: (interface, group) or (interface, group, source). */
 static PyObject *
 membership(PyObject *op, const char *operation, int option, bool with_source, PyObject *const *args,
            Py_ssize_t nargs, PyObject *kwnames)

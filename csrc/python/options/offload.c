@@ -71,14 +71,15 @@ int
 ipv4b_change_control(ipv4b_conn_object *self, unsigned int flags, bool on)
 {
     static const char operation[] = "set_control_message";
-    int fd = ipv4b_conn_fileno(self, operation); /* may run Python code: before anything is read */
+    int fd =
+        ipv4b_conn_fileno(self, operation); /* may run Python code, so before anything is read */
     unsigned int had = self->options.control_flags;
 
     if (fd < 0) {
         return -1;
     }
-    /* The kernel may have coalesced what waits in the socket: without the option nobody could split
-     * it. */
+    /* The kernel may have coalesced datagrams that wait in the socket. Without the option
+     * nothing could split them. */
     if (!on && (had & flags & IPV4B_CM_SEGMENT)) {
         if (gro_make_queue(self) < 0) {
             return -1;
@@ -106,8 +107,8 @@ ipv4b_gso_set(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     if (ipv4b_check_set(value, "gso") < 0 || (on = PyObject_IsTrue(value)) < 0) {
         return -1;
     }
-    /* Reading the option tells whether the socket and the kernel know it; it is never set, since
-     * that would cut up every datagram. */
+    /* Reads the option to find out whether the socket and the kernel have it. It is never set,
+     * because it would segment every datagram. */
     if (on && ipv4b_getsockopt(self, "gso", IPPROTO_UDP, IPV4B_UDP_SEGMENT, &unused, &len) < 0) {
         return -1;
     }
@@ -150,7 +151,7 @@ PyObject *
 ipv4b_gso_refusals_get(PyObject *op, void *Py_UNUSED(closure))
 {
     ipv4b_conn_object *self = (ipv4b_conn_object *)op;
-    /* A copy, since Python code can run while objects are made, and write. */
+    /* A copy, because Python code can run while objects are made, and can write. */
     ipv4b_refusal *found = PyMem_Calloc(IPV4B_REFUSALS_MAX, sizeof *found);
     PyObject *list;
     size_t n = 0;
@@ -183,8 +184,8 @@ ipv4b_gro_get(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_conn_object *)self)->receiving.gro));
 }
 
-/* With the connection's lock: reads that begin now go through the queue, or no longer have to.
- * Returns 0, or -1 with OSError or MemoryError. */
+/* With the connection's lock: from now on reads go through the queue, or no longer do. Returns
+ * 0, or -1 with OSError or MemoryError. */
 static int
 gro_switch(ipv4b_conn_object *self, bool on)
 {
@@ -198,9 +199,8 @@ gro_switch(ipv4b_conn_object *self, bool on)
     return 0;
 }
 
-/* Those that are past that point are not waiting, and are let out before the first coalesced
- * datagram can come, which would not fit into a message. Returns 0, or -1 with a signal handler's
- * exception. */
+/* Waits for reads that go past the queue to end, before a coalesced datagram can come that does
+ * not fit into a message. Returns 0, or -1 with a signal handler's exception. */
 static int
 gro_wait_for_plain_reads(ipv4b_conn_object *self)
 {

@@ -37,7 +37,7 @@ type_name(int type)
                                 : "another type";
 }
 
-/* Learns what the descriptor is and refuses what is not wanted. Returns 0, or -1 with ValueError or
+/* Finds out what the descriptor is and refuses a wrong one. Returns 0, or -1 with ValueError or
  * OSError. */
 static int
 conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wanted)
@@ -78,7 +78,7 @@ conn_inspect(ipv4b_conn_object *self, int fd, unsigned int types, const char *wa
     return 0;
 }
 
-/* The socket's own timeout, or for a mere descriptor what its O_NONBLOCK says. */
+/* The socket's own timeout; for a descriptor without an object, 0 or None by its O_NONBLOCK. */
 static int
 conn_inherit_timeout(ipv4b_conn_object *self, int fd)
 {
@@ -206,7 +206,7 @@ conn_clear(PyObject *op)
     return 0;
 }
 
-/* The socket belongs to whoever made it: a connection that is forgotten does not close it. */
+/* The program owns the socket: a connection that is dropped does not close it. */
 static void
 conn_dealloc(PyObject *op)
 {
@@ -218,7 +218,8 @@ conn_dealloc(PyObject *op)
         PyObject_ClearWeakRefs(op);
     }
     (void)conn_clear(op);
-    /* Any that are left are a parent's. The module's state may be gone, at the interpreter's end. */
+    /* Calls that are left are those of a fork's parent. At the interpreter's end the module's
+     * state may be gone. */
     ipv4b_conn_forget_calls(self);
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_READ]);
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_WRITE]);

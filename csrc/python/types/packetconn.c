@@ -5,7 +5,7 @@
 #include "python/io/single.h"
 #include "python/values/addr.h"
 
-/* How many bytes of options are in the packet of n bytes whose first 20 are in d->header. */
+/* The bytes of options in a packet of n bytes. Its first 20 bytes are in d->header. */
 static Py_ssize_t
 options_length(const ipv4b_datagram *d, Py_ssize_t n)
 {
@@ -14,8 +14,9 @@ options_length(const ipv4b_datagram *d, Py_ssize_t n)
     return n <= IPV4B_HEADER_LEN || options <= 0 || n - IPV4B_HEADER_LEN < options ? 0 : options;
 }
 
-/* Puts the payload of a raw socket's packet to the start of `buffer`. What follows the first 20 bytes of the
- * header begins in d->spill and goes on in the buffer, so that no byte past the payload is written. */
+/* Moves the payload of a raw socket's packet to the start of `buffer`. The bytes after the first
+ * 20 of the header begin in d->spill and continue in the buffer. So no byte past the payload is
+ * written. */
 static void
 place_payload(const ipv4b_datagram *d, const Py_buffer *buffer, Py_ssize_t n, Py_ssize_t options)
 {

@@ -15,8 +15,7 @@ static const char read_from_doc[] =
     "address. Waits within timeout and deadline. Raises TypeError or ValueError for a buffer\n"
     "that is not bytes-like or is read-only, and OSError.";
 
-/* The first bytes of the packet, which lie in the buffer and, if that is too short, in the
- * spill. */
+/* The first bytes of the packet. They are in the buffer and, if that is too short, in the spill. */
 static size_t
 collect_header(ipv4b_datagram *d, Py_ssize_t n)
 {
@@ -124,8 +123,8 @@ static const char write_to_doc[] =
     "are 0 (raw(7)). Waits for room within timeout and deadline. Raises TypeError or ValueError\n"
     "that names the argument, and OSError.";
 
-/* Whom a packet goes to, with its control message marshalled, and its header, ready for the kernel.
- * Returns the header's length, or -1. */
+/* Prepares the destination, the control data and the header of a packet. Returns the header's
+ * length, or -1. */
 static int
 address_packet(PyObject *self, ipv4b_datagram *d, PyObject *header)
 {

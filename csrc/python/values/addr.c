@@ -11,7 +11,7 @@ parse_text(PyObject *value, const char *field, struct in_addr *out)
     const char *text = PyUnicode_AsUTF8AndSize(value, &len);
 
     if (text == NULL) {
-        /* Lone surrogates: no text that can be an address. */
+        /* A text with lone surrogates is no address. */
         PyErr_Clear();
         PyErr_Format(PyExc_ValueError, "%s: %R is no IPv4 address", field, value);
         return -1;
@@ -254,8 +254,8 @@ ipv4b_endpoint_tuple(const struct sockaddr_in *endpoint)
     return tuple;
 }
 
-/* A table in which each endpoint has one place, which the last that was asked for holds. The tuples
- * hold a str and an int, and so are of no interest to the garbage collector. */
+/* A table of tuples. Each endpoint has one place in it, which it shares with others; the last
+ * one stays. The tuples hold a str and an int, so the garbage collector need not see them. */
 enum { CACHE_BITS = 12 };
 
 struct ipv4b_endpoint_cache {
@@ -296,7 +296,7 @@ ipv4b_endpoint_cached(ipv4b_state *state, const struct sockaddr_in *endpoint)
     uint32_t host = endpoint->sin_addr.s_addr;
     uint16_t port = endpoint->sin_port;
     uint64_t key = (uint64_t)host << 16 | port;
-    /* Multiplied by 2**64 over the golden ratio, neighbouring keys go far apart. */
+    /* The factor is 2**64 over the golden ratio, which spreads neighbouring keys. */
     size_t place = (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CACHE_BITS));
     struct ipv4b_endpoint_cache *cache = endpoint_cache(state);
     PyObject *tuple = NULL, *former;

@@ -46,7 +46,7 @@ ipv4b_control_value(PyObject *self)
     return value;
 }
 
-/* Numbers. One whose 0 means something is None when it is not there; for the others 0 is that, as
+/* Numbers. A number whose 0 means something is None if it is absent; the others are 0 then, as
  * in Go. */
 typedef struct {
     const char *name;
@@ -368,7 +368,7 @@ control_str(PyObject *self)
     text = PyUnicode_FromFormat("ttl=%d src=%s dst=%s ifindex=%d",
                                 a.present & IPV4B_CM_TTL ? a.ttl : 0, src, dst,
                                 a.present & IPV4B_CM_INTERFACE ? a.ifindex : 0);
-    /* Go's text ends here; what Go does not know follows where it is set. */
+    /* Go's text ends here. Attributes that Go lacks follow if they are set. */
     for (int i = 4; text != NULL && i < CONTROL_FIELDS; i++) {
         const number_field *field = control_getset[i].closure;
 
@@ -388,7 +388,7 @@ control_repr(PyObject *self)
     return state == NULL ? NULL : ipv4b_record_repr(&control_record, state->control_type, self);
 }
 
-/* Two are equal when each attribute is; memory behind an absent field does not count. */
+/* Two are equal if all attributes are. The memory of absent fields does not count. */
 static PyObject *
 control_richcompare(PyObject *self, PyObject *other, int op)
 {

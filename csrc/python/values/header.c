@@ -210,7 +210,7 @@ header_create(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self != NULL) {
         ((ipv4b_header_object *)self)->value.len = IPV4B_HEADER_LEN;
     }
-    /* Filled from the last to the first: a len that was given stands after options have set it. */
+    /* From the last to the first, so that a given `len` replaces the one that `options` sets. */
     return ipv4b_record_fill(&header_record, self, v);
 }
 
