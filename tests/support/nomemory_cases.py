@@ -127,7 +127,10 @@ for kind, call, after in [
 # What a received message tells
 
 for name, call, show in [
-    *((name, f"it.{name}", "r") for name in ("n", "nn", "flags", "errno", "data", "view")),
+    *(
+        (name, f"it.{name}", "r")
+        for name in ("n", "nn", "flags", "errno", "late_ns", "data", "view")
+    ),
     *((name, f"it.{name}", "r") for name in ("truncated", "control_truncated")),
     ("control_message", "it.control_message()", "(r.ttl, r.src, r.dst, r.ifindex, r.tos)"),
     ("control_message: into", "it.control_message(ControlMessage(drops=9))", "(r.src, r.drops)"),
@@ -361,6 +364,15 @@ for number in (1, 300):
         f"{number}",
         given=f"{FILL}\nfor _ in range({number}): {SEND}\n"
         f"msgs = ipv4batch.new_messages({number}, 500)\nassert conn.read_batch(msgs) == {number}",
+        state="waiting(to)",
+        after="DATA",
+    )
+for interval in ("0", "[0, 0, 0]"):
+    case(
+        f"DatagramConn.write_paced: {interval}",
+        f"conn.write_paced(msgs, {interval})",
+        "3",
+        given="msgs = [Message(DATA, addr=to.getsockname())] * 3",
         state="waiting(to)",
         after="DATA",
     )

@@ -169,6 +169,7 @@ DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "write_all": lambda conn: conn.write_all(MESSAGES),
     "forward": lambda conn: conn.forward(received()),
     "write_all skip": lambda conn: conn.write_all(MESSAGES, errors="skip"),
+    "write_paced": lambda conn: conn.write_paced(MESSAGES, 0),
     "read_fileno": lambda conn: conn.read_fileno(),
     "read_errors": lambda conn: conn.read_errors(),
     "read_errors wait": lambda conn: conn.read_errors(wait=True),

@@ -14,6 +14,7 @@
 #include "python/io/count.h"
 #include "python/io/descriptor.h"
 #include "python/io/loop.h"
+#include "python/io/pace.h"
 #include "python/io/read_fileno.h"
 #include "python/io/waiting.h"
 
@@ -33,6 +34,9 @@ attempt_write(int fd, ipv4b_io *io)
 
     if (!b->begun) {
         batch_plan(b, io->flags, NULL);
+    }
+    if (b->pace != NULL) {
+        return ipv4b_pace_attempt(fd, io);
     }
     done = ipv4b_send(fd, b->scratch.slots, b->pinned, io->flags, &b->sender);
     return done == 0 ? -b->sender.error : (int)done;
@@ -103,6 +107,9 @@ batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
     if (direction == IPV4B_WRITE && b->sender.refused != 0) {
         /* Before a message of such a path can be released. */
         ipv4b_batch_note_refusals(b->conn, &b->sender, b->scratch.slots);
+    }
+    if (direction == IPV4B_WRITE && done > 0 && b->pace != NULL) {
+        ipv4b_pace_note(b, (size_t)done);
     }
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);
@@ -259,7 +266,7 @@ batch_run(ipv4b_batch *b, ipv4b_io *io, const ipv4b_batch_kind *kind)
 /* A call from its first step to its last, with parsed arguments and the connection locked. */
 static inline __attribute__((always_inline)) PyObject *
 batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
-             PyObject *msgs, PyObject *flags)
+             ipv4b_pace *pace, PyObject *msgs, PyObject *flags)
 {
     const ipv4b_direction direction = kind->direction;
     ipv4b_batch b;
@@ -282,12 +289,17 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
     b.conn = (ipv4b_conn_object *)self;
     b.direction = direction;
     b.forward = forward;
+    b.pace = pace;
+    b.turn = IPV4B_TURN;
     b.first = b.moved = 0;
     if (direction == IPV4B_WRITE) {
         b.sender.reorder = kind->whole;
         b.sender.gso = b.conn->sending.gso;
         b.sender.plan = NULL;
         b.sender.error = b.sender.refused = b.sender.pending = 0;
+        if (pace != NULL) {
+            ipv4b_pace_begin(&b);
+        }
     }
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);
     if (!b.conn->life.open) {
@@ -324,12 +336,12 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
 
 PyObject *
 ipv4b_batch_call(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
-                 PyObject *msgs, PyObject *flags)
+                 ipv4b_pace *pace, PyObject *msgs, PyObject *flags)
 {
     PyObject *result;
 
     Py_BEGIN_CRITICAL_SECTION(self);
-    result = batch_locked(self, kind, forward, msgs, flags);
+    result = batch_locked(self, kind, forward, pace, msgs, flags);
     Py_END_CRITICAL_SECTION();
     return result;
 }
@@ -358,7 +370,7 @@ ipv4b_read_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    result = batch_locked(self, &kind, NULL, values[0], values[1]);
+    result = batch_locked(self, &kind, NULL, NULL, values[0], values[1]);
     Py_END_CRITICAL_SECTION();
     return result;
 }
@@ -389,7 +401,7 @@ ipv4b_write_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    result = batch_locked(self, &kind, NULL, values[0], values[1]);
+    result = batch_locked(self, &kind, NULL, NULL, values[0], values[1]);
     Py_END_CRITICAL_SECTION();
     return result;
 }

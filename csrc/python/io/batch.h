@@ -25,10 +25,11 @@ typedef struct {
     int (*run)(ipv4b_batch *b, ipv4b_io *io);
 } ipv4b_batch_kind;
 
-/* A call from its first step to its last. `forward` is NULL for any but forward, `flags` for none. Returns
+/* A call from its first step to its last. `forward` is NULL for all but forward,
+ * `pace` for all but write_paced, `flags` for none. Returns
  * how many messages were moved, or NULL with an exception. */
 PyObject *ipv4b_batch_call(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *forward,
-                           PyObject *msgs, PyObject *flags);
+                           ipv4b_pace *pace, PyObject *msgs, PyObject *flags);
 
 /* For `run`. Goes once through the I/O loop with what is left of the turn. Returns how many messages were
  * moved, or -1 with an exception. */

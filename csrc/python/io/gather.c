@@ -286,7 +286,7 @@ ipv4b_gather_next(ipv4b_batch *b)
         return -1;
     }
     left = b->n - b->first;
-    left = left < IPV4B_TURN ? left : IPV4B_TURN;
+    left = left < b->turn ? left : b->turn;
     return b->direction == IPV4B_READ ? gather_turn(b, left, IPV4B_READ)
                                       : gather_turn(b, left, IPV4B_WRITE);
 }
@@ -298,8 +298,8 @@ gather_begin(ipv4b_batch *b, PyObject *list, bool cancel, ipv4b_direction direct
 
     b->list = list;
     b->n = n;
-    if (n > IPV4B_TURN) {
-        n = IPV4B_TURN;
+    if (n > b->turn) {
+        n = b->turn;
     }
     if (scratch_take(b, n, direction) < 0 || (b->n > n && ipv4b_check_all(b, cancel) < 0)) {
         b->start = b->pinned = 0;

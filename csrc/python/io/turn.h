@@ -5,6 +5,7 @@
 #ifndef IPV4B_TURN_H
 #define IPV4B_TURN_H
 
+#include "core/pace.h"
 #include "core/send.h"
 #include "python/io/conn.h"
 #include "python/io/forward.h"
@@ -24,12 +25,14 @@ typedef struct {
     size_t n;       /* how many messages the call is for */
     size_t first;   /* where the turn's messages begin in the list */
     ipv4b_scratch
-        scratch;   /* owners are ipv4b_message_object, each a reference that the call owns */
-    size_t pinned; /* how many messages were gathered for the turn */
-    size_t start;  /* how many of them are done, in the order in which they go */
-    size_t moved;  /* how many the call has moved */
-    bool begun;    /* the plan of a write's turn is made, or not needed */
-    bool told;     /* the next message has its errno already */
+        scratch;      /* owners are ipv4b_message_object, each a reference that the call owns */
+    size_t pinned;    /* how many messages were gathered for the turn */
+    size_t start;     /* how many of them are done, in the order in which they go */
+    size_t moved;     /* how many the call has moved */
+    bool begun;       /* the plan of a write's turn is made, or not needed */
+    bool told;        /* the next message has its errno already */
+    size_t turn;      /* messages of a turn, at most */
+    ipv4b_pace *pace; /* of write_paced, else NULL */
     ipv4b_forwarding *forward; /* of forward, else NULL */
     ipv4b_sender sender;
 } ipv4b_batch;

@@ -5,6 +5,7 @@
 #include "python/base/locks.h"
 #include "python/io/batch.h"
 #include "python/io/descriptor.h"
+#include "python/io/pace.h"
 #include "python/io/waiting.h"
 #include "python/values/addr.h"
 
@@ -42,7 +43,10 @@ static int
 run_turn(ipv4b_batch *b, ipv4b_io *io, bool skip, int *tries)
 {
     while (b->start < b->pinned) {
-        if (ipv4b_batch_move(b, io) >= 0) {
+        bool moved =
+            (b->pace == NULL || ipv4b_pace_pause(b, io) == 0) && ipv4b_batch_move(b, io) >= 0;
+
+        if (moved) {
             *tries = 0;
         }
         else if (io->error == ENOBUFS && !io->wait_failed && *tries < NOBUFS_TRIES &&
@@ -79,7 +83,10 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
     if (b->conn->waiting.timeout == 0) {
         io->flags |= MSG_DONTWAIT;
     }
-    if (!(io->flags & MSG_DONTWAIT)) {
+    if (b->pace != NULL) {
+        b->pace->start = ipv4b_now();
+    }
+    else if (!(io->flags & MSG_DONTWAIT)) {
         io->limit = b->conn->waiting.timeout == IPV4B_FOREVER
                         ? IPV4B_FOREVER
                         : ipv4b_now() + b->conn->waiting.timeout;
@@ -95,7 +102,7 @@ run_all(ipv4b_batch *b, ipv4b_io *io, bool skip)
         if (ipv4b_gather_next(b) < 0) {
             return ipv4b_batch_annotate(b->first + b->pinned, b->moved);
         }
-        if (b->conn->life.open &&
+        if (b->pace == NULL && b->conn->life.open &&
             !ipv4b_batch_is_before(b, io->limit < 0 ? IPV4B_FOREVER : io->limit)) {
             (void)ipv4b_conn_raise_timeout(b->conn, IPV4B_WRITE);
             ipv4b_batch_note_write(b, ETIMEDOUT);
@@ -119,9 +126,8 @@ run_skip(ipv4b_batch *b, ipv4b_io *io)
 static const ipv4b_batch_kind kind_raise = {IPV4B_WRITE, true, run_raise};
 static const ipv4b_batch_kind kind_skip = {IPV4B_WRITE, true, run_skip};
 
-/* What the argument `errors` asks for, NULL for none given; or NULL with ValueError. */
-static const ipv4b_batch_kind *
-parse_errors(PyObject *errors)
+const ipv4b_batch_kind *
+ipv4b_write_kind(PyObject *errors)
 {
     if (errors == NULL) {
         return &kind_raise;
@@ -163,10 +169,10 @@ ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
     const ipv4b_batch_kind *kind;
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        (kind = parse_errors(values[2])) == NULL) {
+        (kind = ipv4b_write_kind(values[2])) == NULL) {
         return NULL;
     }
-    return ipv4b_batch_call(self, kind, NULL, values[0], values[1]);
+    return ipv4b_batch_call(self, kind, NULL, NULL, values[0], values[1]);
 }
 
 const char ipv4b_forward_doc[] =
@@ -213,7 +219,7 @@ ipv4b_forward(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     ipv4b_forwarding forward = {.has_addr = false};
 
     if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        (kind = parse_errors(values[3])) == NULL || check_header(self) < 0) {
+        (kind = ipv4b_write_kind(values[3])) == NULL || check_header(self) < 0) {
         return NULL;
     }
     forward.has_addr = values[1] != NULL && values[1] != Py_None;
@@ -225,5 +231,5 @@ ipv4b_forward(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
             return NULL;
         }
     }
-    return ipv4b_batch_call(self, kind, &forward, values[0], values[2]);
+    return ipv4b_batch_call(self, kind, &forward, NULL, values[0], values[2]);
 }

@@ -5,7 +5,10 @@
 #ifndef IPV4B_WRITE_ALL_H
 #define IPV4B_WRITE_ALL_H
 
-#include "python/base/state.h"
+#include "python/io/batch.h"
+
+/* What the argument `errors` asks for, NULL for none given; or NULL with ValueError. */
+const ipv4b_batch_kind *ipv4b_write_kind(PyObject *errors);
 
 PyObject *ipv4b_write_all(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames);

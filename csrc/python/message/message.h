@@ -28,6 +28,7 @@ typedef struct {
     unsigned int nn;
     int flags;
     int error;
+    int64_t late; /* ns after its time, of the last write_paced */
     /* Python's side. */
     ipv4b_held data;
     ipv4b_held oob; /* one object at most */

@@ -33,6 +33,17 @@ message_get_errno(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+message_get_late_ns(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t late;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    late = ((ipv4b_message_object *)self)->late;
+    Py_END_CRITICAL_SECTION();
+    return PyLong_FromLongLong(late);
+}
+
+static PyObject *
 message_get_truncated(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags) & MSG_TRUNC);
@@ -156,6 +167,9 @@ static PyGetSetDef message_getset[] = {
      "MSG_* flags of the last read, as recvmsg(2) gives them; 0 after a write.", NULL},
     {"errno", message_get_errno, NULL,
      "The errno of the last write of this message, 0 if there was none.", NULL},
+    {"late_ns", message_get_late_ns, NULL,
+     "How many nanoseconds after its time the last write_paced sent this message, 0 if none did.",
+     NULL},
     {"buffers", ipv4b_message_buffers, ipv4b_message_set_buffers,
      "The buffers as a tuple; set it from one bytes-like object or an iterable of at most 1024.\n\n"
      "They are held until they are replaced: a bytearray cannot be resized meanwhile. Raises\n"

@@ -9,6 +9,7 @@
 #include "python/io/read_fileno.h"
 #include "python/io/waiting.h"
 #include "python/io/write_all.h"
+#include "python/io/write_paced.h"
 #include "python/options/filter.h"
 #include "python/options/found.h"
 #include "python/options/icmp.h"
@@ -191,6 +192,7 @@ static PyMethodDef dgram_methods[] = {
     KEYWORD_METHOD("write_batch", ipv4b_write_batch, ipv4b_write_batch_doc),
     KEYWORD_METHOD("write_all", ipv4b_write_all, ipv4b_write_all_doc),
     KEYWORD_METHOD("forward", ipv4b_forward, ipv4b_forward_doc),
+    KEYWORD_METHOD("write_paced", ipv4b_write_paced, ipv4b_write_paced_doc),
     KEYWORD_METHOD("read_errors", ipv4b_read_errors, ipv4b_read_errors_doc),
     KEYWORD_METHOD("set_control_message", dgram_set_control_message, set_control_message_doc),
     KEYWORD_METHOD("join_group", ipv4b_join_group, join_group_doc),
