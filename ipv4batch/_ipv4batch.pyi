@@ -259,6 +259,7 @@ class DatagramConn(Conn):
     def pending(self) -> int: ...
     recv_errors: bool
     mtu_discover: int
+    max_pacing_rate: int | None
     @property
     def mtu(self) -> int: ...
     @property

@@ -123,6 +123,12 @@ typedef struct {
 
 /* A UDP socket that sends no checksums (socket.c of the kernel; the C library names it, the man pages
  * do not). */
+#if defined(SO_MAX_PACING_RATE)
+enum { IPV4B_SO_MAX_PACING_RATE = SO_MAX_PACING_RATE };
+#else
+enum { IPV4B_SO_MAX_PACING_RATE = -1 };
+#endif
+
 #if defined(SO_NO_CHECK)
 enum { IPV4B_SO_NO_CHECK = SO_NO_CHECK };
 #else

@@ -168,6 +168,7 @@ for name, value in {
     "DatagramConn.gro": "True",
     "DatagramConn.recv_errors": "True",
     "DatagramConn.mtu_discover": "2",
+    "DatagramConn.max_pacing_rate": "2**40",
     "DatagramConn.multicast_ttl": "7",
     "DatagramConn.multicast_loopback": "False",
     "DatagramConn.multicast_all": "False",
@@ -176,6 +177,7 @@ for name, value in {
     needs = name[-3:] if name[-3:] in ("gso", "gro") else None
     attribute(name, "conn", value, needs)
 attribute("Conn.timeout", "conn", "None")
+attribute("DatagramConn.max_pacing_rate", "conn", "None")
 attribute("DatagramConn.multicast_interface", "conn", "None")
 LO = "socket.if_nametoindex('lo')"
 attribute("DatagramConn.multicast_interface", "conn", "'lo'", read=LO)

@@ -164,6 +164,8 @@ DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "multicast_interface=": lambda conn: setattr(conn, "multicast_interface", "lo"),
     "icmp_filter": lambda conn: conn.icmp_filter,
     "icmp_filter=": lambda conn: setattr(conn, "icmp_filter", ICMPFilter()),
+    "max_pacing_rate": lambda conn: conn.max_pacing_rate,
+    "max_pacing_rate=": lambda conn: setattr(conn, "max_pacing_rate", None),
     "read_batch": lambda conn: conn.read_batch(MESSAGES),
     "write_batch": lambda conn: conn.write_batch(MESSAGES),
     "write_all": lambda conn: conn.write_all(MESSAGES),

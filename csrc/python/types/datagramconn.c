@@ -15,6 +15,7 @@
 #include "python/options/icmp.h"
 #include "python/options/multicast.h"
 #include "python/options/offload.h"
+#include "python/options/pacing.h"
 #include "python/options/recv_errors.h"
 #include "python/options/sockopt.h"
 #include "python/types/conn.h"
@@ -157,6 +158,10 @@ static PyGetSetDef dgram_getset[] = {
     {"mtu_discover", ipv4b_sockopt_get, ipv4b_sockopt_set,
      "Path MTU discovery, an MTUDiscover as an int (IP_MTU_DISCOVER, ip(7)).",
      (void *)&ipv4b_opt_mtu_discover},
+    {"max_pacing_rate", ipv4b_max_pacing_rate_get, ipv4b_max_pacing_rate_set,
+     "The most bytes a second that the kernel lets leave, or None for no limit\n"
+     "(SO_MAX_PACING_RATE, socket(7)). Only the qdisc fq keeps to it (tc-fq(8)).",
+     NULL},
     {"mtu", ipv4b_sockopt_get, NULL,
      "The path MTU of a connected socket in bytes, as far as it is known (IP_MTU, ip(7)).\n\n"
      "Raises OSError ENOTCONN on a socket that is not connected.",
