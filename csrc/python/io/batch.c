@@ -298,7 +298,7 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         b.sender.plan = NULL;
         b.sender.error = b.sender.refused = b.sender.pending = 0;
         if (pace != NULL) {
-            ipv4b_pace_begin(&b);
+            b.turn = ipv4b_pace_turn(pace, &b.sender.gso);
         }
     }
     IPV4B_STORE_RELAXED(b.conn->batches.last_count[direction], 0);

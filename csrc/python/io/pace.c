@@ -7,15 +7,13 @@
 /* How long an attempt goes on without the GIL: signals, close() and deadlines are seen after it. */
 enum { ATTEMPT_NS = 4000000 };
 
-void
-ipv4b_pace_begin(ipv4b_batch *b)
+size_t
+ipv4b_pace_turn(const ipv4b_pace *pace, bool *gso)
 {
-    if (b->pace->burst == 1) {
-        b->sender.gso = false; /* a run of one is none */
+    if (pace->burst == 1) {
+        *gso = false; /* a run of one is none */
     }
-    if (b->sender.gso) {
-        b->turn = b->pace->burst;
-    }
+    return *gso ? pace->burst : IPV4B_TURN;
 }
 
 int

@@ -8,9 +8,9 @@
 #include "python/io/loop.h"
 #include "python/io/turn.h"
 
-/* Chooses the turns of a paced call, before its first one: with gso a tick is a turn, since a plan is made for
- * a turn. */
-void ipv4b_pace_begin(ipv4b_batch *b);
+/* How many messages a turn of a paced call has, and whether it goes with *gso. With gso a tick is a turn,
+ * because a plan is made for a turn. */
+size_t ipv4b_pace_turn(const ipv4b_pace *pace, bool *gso);
 
 /* Waits until the next message is due soon. Returns 0, or -1 with an exception; io->foreign says that it is a
  * signal handler's. */

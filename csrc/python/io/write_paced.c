@@ -9,38 +9,50 @@
 /* A thousand hours: longer is a mistake, and the sum with a clock cannot overflow. */
 #define INTERVAL_MAX INT64_C(3600000000000000)
 
+/* Reads n offsets, of which none is below the one before. Returns 0, or -1 with an exception. */
+static int
+read_offsets(PyObject *tuple, int64_t *offsets, size_t n)
+{
+    long long offset = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        char field[48];
+
+        PyOS_snprintf(field, sizeof field, "interval_ns[%zu]", i);
+        if (ipv4b_parse_int(PyTuple_GET_ITEM(tuple, (Py_ssize_t)i), field, offset, INTERVAL_MAX,
+                            &offset) < 0) {
+            return -1;
+        }
+        offsets[i] = offset;
+    }
+    return 0;
+}
+
 /* The argument interval_ns as offsets, one for each of n messages. New memory, or NULL with an exception. */
 static int64_t *
 parse_offsets(PyObject *value, size_t n)
 {
     PyObject *tuple = PySequence_Tuple(value);
-    size_t count = tuple == NULL ? 0 : (size_t)PyTuple_GET_SIZE(tuple);
-    int64_t *offsets = NULL;
-    long long before = 0;
+    int64_t *offsets;
 
-    if (tuple != NULL && count != n) {
-        PyErr_Format(PyExc_ValueError, "interval_ns: %zu offsets for %zu messages", count, n);
+    if (tuple == NULL) {
+        return NULL;
     }
-    else if (tuple != NULL) {
-        offsets = PyMem_New(int64_t, n + 1);
-        if (offsets == NULL) {
-            PyErr_NoMemory();
-        }
+    if ((size_t)PyTuple_GET_SIZE(tuple) != n) {
+        PyErr_Format(PyExc_ValueError, "interval_ns: %zd offsets for %zu messages",
+                     PyTuple_GET_SIZE(tuple), n);
+        Py_DECREF(tuple);
+        return NULL;
     }
-    for (size_t i = 0; offsets != NULL && i < n; i++) {
-        char field[48];
-        long long offset;
-
-        PyOS_snprintf(field, sizeof field, "interval_ns[%zu]", i);
-        if (ipv4b_parse_int(PyTuple_GET_ITEM(tuple, (Py_ssize_t)i), field, before, INTERVAL_MAX,
-                            &offset) < 0) {
-            PyMem_Free(offsets);
-            offsets = NULL;
-            break;
-        }
-        offsets[i] = before = offset;
+    offsets = PyMem_New(int64_t, n + 1);
+    if (offsets == NULL) {
+        PyErr_NoMemory();
     }
-    Py_XDECREF(tuple);
+    else if (read_offsets(tuple, offsets, n) < 0) {
+        PyMem_Free(offsets);
+        offsets = NULL;
+    }
+    Py_DECREF(tuple);
     return offsets;
 }
 

@@ -88,7 +88,14 @@ parse_digits(PyObject *text, struct in_addr *out)
     for (size_t i = 0; i < sizeof octets; i++) {
         unsigned int octet;
 
-        if (at == end || (i > 0 && *at++ != '.') || at == end || (octet = parse_octet(&at)) > 255) {
+        if (i > 0) {
+            if (at == end || *at != '.') {
+                return false;
+            }
+            at++;
+        }
+        octet = at == end ? 256 : parse_octet(&at);
+        if (octet > 255) {
             return false;
         }
         octets[i] = (unsigned char)octet;
