@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-import trio
 from support.net import LIMIT, Wrapped, open_udp, udp_socket
 
 from ipv4batch import ControlFlags, Message, PacketConn, capabilities, new_messages
@@ -116,6 +115,8 @@ def test_asyncio(conn: PacketConn, messages: list[Message]) -> None:
 
 
 def test_trio(conn: PacketConn, messages: list[Message]) -> None:
+    trio = pytest.importorskip("trio")
+
     async def main() -> int:
         got = 0
         send_coalesced(conn)
