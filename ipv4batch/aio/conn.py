@@ -31,6 +31,21 @@ NO_BUFFERS_FIRST = 0.001
 """A full device queue is waited for as PacketConn.write_all does it: 1, 2, 4, ... 64 ms."""
 
 
+def left_of_turn(error: OSError, msgs: Sequence[Message], again: bool) -> list[int]:
+    """The places in `msgs` of what a turn of write_all or forward, which `error` stopped, has left.
+
+    The message for which it stopped is among them if it is to go `again`, or was not tried.
+    """
+    index: int = error.index  # type: ignore[attr-defined]
+    end = min(index - index % TURN + TURN, len(msgs))
+    # With gso, messages behind the one that failed may have gone before it. The errno of each does
+    # not tell, for a message may stand there twice.
+    left = sorted(getattr(error, "_left", range(index, end)))
+    if left and not again and msgs[index].errno != errno.ECANCELED:
+        left.remove(index)
+    return left
+
+
 class Batches:
     """The iterator of AsyncPacketConn.batches."""
 
@@ -221,7 +236,7 @@ class AsyncPacketConn:
         return await self._write_list(
             msgs,
             errors,
-            lambda rest: self.conn.forward(rest, addr, flags | socket.MSG_DONTWAIT),
+            lambda rest: self.conn.forward(rest, addr, flags | socket.MSG_DONTWAIT, errors),
         )
 
     async def _write_list(
@@ -229,42 +244,21 @@ class AsyncPacketConn:
     ) -> int:
         """Call `write`, which stops at what fails, for what has not gone yet, and wait in between.
 
-        A turn of the list at a time, since what is left is looked for after each stop.
+        The first call gets the whole list, so that it refuses a message before anything is sent.
+        After a stop one turn of the list goes at a time, which bounds the work of each stop.
         """
         if errors not in ("raise", "skip"):
             raise ValueError(f"errors: 'raise' or 'skip' is required, not {errors!r}")
-        self._enter()
-        for index in range(len(msgs) if len(msgs) > TURN else 0):
-            if not isinstance(msgs[index], Message):
-                kind = type(msgs[index]).__name__
-                raise TypeError(f"msgs[{index}]: a Message is required, not {kind}")
-        await self._be_fair()
-        written = 0
-        for first in range(0, len(msgs) or 1, TURN):
-            written += await self._write_turn(
-                msgs[first : first + TURN] if len(msgs) > TURN else msgs,
-                errors == "skip",
-                write,
-                first,
-                written,
-            )
-        return written
-
-    async def _write_turn(
-        self,
-        msgs: Sequence[Message],
-        skip: bool,
-        write: Callable[[Sequence[Message]], int],
-        first: int,
-        before: int,
-    ) -> int:
-        """What _write_list does with one turn, which begins at `first` and had `before` written."""
         gate = self._enter()[1]
-        written = tries = 0
-        places: Sequence[int] = range(len(msgs))  # of those that have not gone
+        count = len(msgs)
+        await self._be_fair()
+        written = tries = first = 0
+        end = count
+        places: Sequence[int] = range(count)  # of those that go next
+        now = msgs
         while True:
             try:
-                return written + write(msgs)
+                written += write(now) if places or now is msgs else 0
             except OSError as error:
                 index: int = error.index  # type: ignore[attr-defined]
                 gone: int = error.written  # type: ignore[attr-defined]
@@ -272,24 +266,27 @@ class AsyncPacketConn:
                 tries = 0 if gone else tries
                 no_room = isinstance(error, BlockingIOError)
                 full = error.errno == errno.ENOBUFS and tries < NO_BUFFERS_TRIES
-                passed = skip and index < len(msgs) and error.errno not in OF_THE_CONNECTION
+                passed = errors == "skip" and count and error.errno not in OF_THE_CONNECTION
                 if not (no_room or full or passed):
-                    error.index = first + (places[index] if msgs else 0)  # type: ignore[attr-defined]
-                    error.written = before + written  # type: ignore[attr-defined]
+                    error.index = places[index] if count else 0  # type: ignore[attr-defined]
+                    error.written = written  # type: ignore[attr-defined]
                     raise
-            # With gso, messages behind the one that failed may have gone before it.
-            left = [
-                i
-                for i, m in enumerate(msgs)
-                if m.errno == errno.ECANCELED or (i == index and (no_room or full))
-            ]
-            places = [places[i] for i in left]
-            msgs = [msgs[i] for i in left]
-            if no_room:
-                await gate.wait()
-            elif full:
-                await pause(NO_BUFFERS_FIRST * 2**tries, self._under_trio)
-                tries += 1
+                left = left_of_turn(error, now, no_room or full)
+                if now is msgs:
+                    first = index - index % TURN
+                    end = min(first + TURN, count)
+                places = [places[i] for i in left]
+                if no_room:
+                    await gate.wait()
+                elif full:
+                    await pause(NO_BUFFERS_FIRST * 2**tries, self._under_trio)
+                    tries += 1
+            else:
+                if end == count:
+                    return written
+                first, end = end, min(end + TURN, count)
+                places = range(first, end)
+            now = [msgs[i] for i in places]
 
     async def read_errors(self, max: SupportsIndex = 64, wait: bool = False) -> list[QueuedError]:
         """Take up to `max` errors of the network from their queue, as PacketConn.read_errors; with

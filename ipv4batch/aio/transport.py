@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from .. import ControlFlags, ErrorOrigin, Message, PacketConn, new_messages
 from .._ipv4batch import TransportCore
-from .conn import TURN
+from .conn import TURN, left_of_turn
 
 logger = logging.getLogger("asyncio")
 
@@ -294,31 +294,36 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
                 kind = type(m).__name__
                 raise TypeError(f"msgs[{index}]: a Message is required, not {kind}")
         core.flush()
-        for first in range(0, len(msgs), TURN):
+        # The first call gets the whole list, so that it refuses a message before anything is sent.
+        # After a stop one turn of the list goes at a time, which bounds the work of each stop.
+        now, end = msgs, len(msgs)
+        while now:
             if core.waiting or core.lost:
-                core.append(msgs[first:])
+                core.append([*now, *msgs[end:]])
                 self._appended(None)
                 break
-            self._send_batch(msgs[first : first + TURN])
-
-    def _send_batch(self, msgs: Sequence[Message]) -> None:
-        """Send messages that nothing waits before. What finds no room waits in the core."""
-        while msgs:
             try:
-                self._conn.write_all(msgs, socket.MSG_DONTWAIT)
-                return
+                self._conn.write_all(now, socket.MSG_DONTWAIT)
             except OSError as error:
-                failed = msgs[error.index]  # type: ignore[attr-defined]
-                # With gso, messages behind the one that failed may have gone before it.
-                msgs = [m for m in msgs if m.errno == errno.ECANCELED]
-                if error.errno in (errno.EAGAIN, errno.ENOBUFS):
-                    self._core.append([failed, *msgs])
-                    self._core.flush()
+                again = error.errno in (errno.EAGAIN, errno.ENOBUFS)
+                left = left_of_turn(error, now, again)
+                if now is msgs:
+                    index = error.index  # type: ignore[attr-defined]
+                    end = min(index - index % TURN + TURN, end)
+                now = [now[i] for i in left]
+                if again:
+                    core.append(now)
+                    now = []
+                    core.flush()
                     self._appended(None)
-                    return
-                self._send_failed(error)
-                if self._conn_lost:
-                    return
+                else:
+                    self._send_failed(error)
+                    if self._conn_lost:
+                        return
+            else:
+                now = []
+            if not now:
+                now, end = msgs[end : end + TURN], end + TURN
 
     def get_write_buffer_size(self) -> int:
         return self._core.buffer_size

@@ -214,6 +214,38 @@ def test_write_all_waits_for_room(library: str, clogged: Clogged) -> None:
     run_under(library, main)
 
 
+def test_a_message_that_stands_there_many_times_waits_for_room(
+    library: str, clogged: Clogged
+) -> None:
+    async def main() -> None:
+        aconn = AsyncPacketConn(clogged.conn)
+        async with Tasks(library).open() as tasks:
+            await tasks.start("all", lambda: aconn.write_all(clogged.messages(1) * 20))
+            assert tasks.done == {}
+            clogged.unclog()
+        assert tasks.done == {"all": 20}
+
+    run_under(library, main)
+
+
+def test_a_refused_message_of_a_later_turn(library: str, aconn: AsyncPacketConn) -> None:
+    async def main() -> None:
+        there = aconn.conn.local_addr
+        read = new_messages(1)
+        send(aconn.conn, b"x")
+        assert await aconn.read_batch(read) == 1
+        never = Message(bytearray(10))
+        with pytest.raises(ValueError, match=r"msgs\[1050\]: nothing was received"):
+            await aconn.forward([*read * 1050, never], there)
+        wrong = Message(b"x", oob=bytes(20), addr=there)
+        with pytest.raises(ValueError, match=r"msgs\[1050\]\.oob"):
+            await aconn.write_all([*[Message(b"x", addr=there)] * 1050, wrong])
+        with pytest.raises(BlockingIOError):
+            aconn.conn.read_batch(read, socket.MSG_DONTWAIT)
+
+    run_under(library, main)
+
+
 def test_a_message_that_fails(library: str, aconn: AsyncPacketConn) -> None:
     async def main() -> None:
         good = Message(b"x", addr=aconn.conn.local_addr)
@@ -252,6 +284,22 @@ def test_a_relay(library: str, aconn: AsyncPacketConn) -> None:
             assert await aconn.forward(msgs[:n], target.conn.local_addr) == 2
             assert await target.read_batch(msgs) == 2
             assert texts(msgs[:2]) == [b"one", b"two"]
+
+    run_under(library, main)
+
+
+def test_a_relay_of_what_was_truncated(library: str, aconn: AsyncPacketConn) -> None:
+    async def main() -> None:
+        send(aconn.conn, b"one", b"too long", b"two")
+        msgs = new_messages(3, 4)
+        assert await aconn.read_batch(msgs) == 3
+        there = aconn.conn.local_addr
+        with pytest.raises(ValueError, match=r"msgs\[1\]\.truncated"):
+            await aconn.forward(msgs, there)
+        assert await aconn.forward(msgs, there, errors="skip") == 2
+        assert [m.errno for m in msgs] == [0, errno.EMSGSIZE, 0]
+        assert await aconn.read_batch(again := new_messages(3)) == 2
+        assert texts(again[:2]) == [b"one", b"two"]
 
     run_under(library, main)
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import socket
 from typing import Any
 
 import pytest
 from support.aio import Recorder, loop_errors, run_on, until
 from support.net import LOOPBACK, open_udp
 
-from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, aio
+from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, aio, new_messages
 
 LOOPS = ["asyncio", "uvloop"]
 
@@ -175,6 +176,36 @@ def test_messages_are_sent_with_all_they_have() -> None:
             transport.send_messages([good, b"x"])
         with pytest.raises(BlockingIOError):
             peer.read_from(bytearray(1), 0x40)
+
+    run("asyncio", main, Recorder)
+
+
+@pytest.mark.parametrize("gso", [False, True])
+def test_the_same_message_twice_beside_one_that_fails(gso: bool) -> None:
+    async def main(transport: Any, protocol: Recorder, peer: PacketConn) -> None:
+        with open_udp() as other:
+            short, long = (Message(text, addr=peer.local_addr) for text in (b"s", b"long"))
+            beside = Message(b"b", addr=other.local_addr)
+            refused = Message(b"x", addr=("255.255.255.255", 9))
+            # With gso the second of `beside` goes before the one that fails, the second of `short`
+            # behind it, for a longer one is between.
+            transport.send_messages([short, beside, refused, long, short, beside])
+            assert [error.errno for error in protocol.errors] == [errno.EACCES]
+            found = new_messages(9)
+            assert peer.read_batch(found) == 3
+            assert [m.data for m in found[:3]] == [b"s", b"long", b"s"]
+            assert other.read_batch(found) == 2
+
+    run("asyncio", main, Recorder, gso=gso)
+
+
+def test_a_refused_message_of_a_later_turn() -> None:
+    async def main(transport: Any, protocol: Recorder, peer: PacketConn) -> None:
+        wrong = Message(b"x", oob=bytes(20), addr=peer.local_addr)
+        with pytest.raises(ValueError, match=r"msgs\[1050\]\.oob"):
+            transport.send_messages([Message(b"x", addr=peer.local_addr)] * 1050 + [wrong])
+        with pytest.raises(BlockingIOError):
+            peer.read_batch(new_messages(1), socket.MSG_DONTWAIT)
 
     run("asyncio", main, Recorder)
 

@@ -27,11 +27,53 @@ ends_all(int error)
     }
 }
 
+/* The places in the list of the turn's messages that are not dealt with, in the order in which they go.
+ * New, or NULL. */
+static PyObject *
+list_left(const ipv4b_batch *b)
+{
+    PyObject *left = PyList_New((Py_ssize_t)(b->pinned - b->start));
+
+    for (size_t k = b->start; left != NULL && k < b->pinned; k++) {
+        PyObject *place = PyLong_FromSize_t(b->first + b->sender.plan->order[k]);
+
+        if (place == NULL) {
+            Py_CLEAR(left);
+            break;
+        }
+        PyList_SET_ITEM(left, (Py_ssize_t)(k - b->start), place);
+    }
+    return left;
+}
+
+/* Puts `_left` on the exception that is set: what a plan has left of a turn, for callers in this
+ * package that go on with it. `errno` cannot tell of a message that stands in the list twice. Returns -1. */
+static int
+annotate_left(const ipv4b_batch *b)
+{
+    PyObject *type, *value, *traceback, *left;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    left = list_left(b);
+    if (left == NULL || PyObject_SetAttrString(value, "_left", left) < 0) {
+        /* MemoryError */
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    else {
+        PyErr_Restore(type, value, traceback);
+    }
+    Py_XDECREF(left);
+    return -1;
+}
+
 /* Puts `index` and `written` on the exception that is set, for the next message. Returns -1. */
 static int
 annotate_next(const ipv4b_batch *b)
 {
-    return ipv4b_batch_annotate(b->first + ipv4b_turn_at(b), b->moved);
+    (void)ipv4b_batch_annotate(b->first + ipv4b_turn_at(b), b->moved);
+    return b->sender.planned && b->sender.plan->shuffled ? annotate_left(b) : -1;
 }
 
 /* How often write_all waits for a full device queue (ENOBUFS, reported with IP_RECVERR): 127 ms
