@@ -87,3 +87,25 @@ ipv4b_inbox_advance(ipv4b_inbox *box, size_t len)
         begin_slot(box);
     }
 }
+
+int
+ipv4b_inbox_give_back(const ipv4b_inbox *box, ipv4b_unread_list *list)
+{
+    size_t offset = box->offset;
+
+    for (size_t i = box->next; i < box->count; i++) {
+        ipv4b_slot rest = box->slots[i];
+        struct iovec iov = {box->memory + i * STRIDE + offset, STRIDE - offset};
+        ipv4b_unread *unread;
+
+        rest.msg_len -= (unsigned int)offset;
+        rest.msg_hdr.msg_iov = &iov;
+        unread = ipv4b_unread_new(rest.msg_len);
+        if (unread == NULL) {
+            return -ENOMEM;
+        }
+        ipv4b_unread_append(list, unread, &rest);
+        offset = 0;
+    }
+    return 0;
+}

@@ -8,6 +8,7 @@
 #define IPV4B_INBOX_H
 
 #include "ancillary.h"
+#include "unread.h"
 
 /* Datagrams, or coalesced datagrams, of one receive. More would not make the system call
  * cheaper. */
@@ -40,6 +41,10 @@ void ipv4b_inbox_fill(ipv4b_inbox *box, size_t count);
 const unsigned char *ipv4b_inbox_peek(const ipv4b_inbox *box, size_t *len,
                                       const struct sockaddr_in **name);
 void ipv4b_inbox_advance(ipv4b_inbox *box, size_t len);
+
+/* Copies what is left to the end of a list (unread.h), for another reader. Returns 0; or -ENOMEM, and
+ * the list is then to be cleared. The inbox stays as it is. */
+int ipv4b_inbox_give_back(const ipv4b_inbox *box, ipv4b_unread_list *list);
 
 static inline bool
 ipv4b_inbox_is_empty(const ipv4b_inbox *box)

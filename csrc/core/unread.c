@@ -70,6 +70,21 @@ ipv4b_unread_append(ipv4b_unread_list *list, ipv4b_unread *unread, const ipv4b_s
     list->count++;
 }
 
+void
+ipv4b_unread_prepend(ipv4b_unread_list *list, ipv4b_unread_list *front)
+{
+    if (front->first == NULL) {
+        return;
+    }
+    front->last->next = list->first;
+    if (list->first == NULL) {
+        list->last = front->last;
+    }
+    list->first = front->first;
+    list->count += front->count;
+    *front = (ipv4b_unread_list){0};
+}
+
 /* Bytes of what comes next. */
 static size_t
 next_len(const ipv4b_unread *unread, bool split)

@@ -25,6 +25,9 @@ void ipv4b_unread_free(ipv4b_unread *unread);
 /* Copies what a slot has received, to the end of the list. The list OWNS `unread` then. */
 void ipv4b_unread_append(ipv4b_unread_list *list, ipv4b_unread *unread, const ipv4b_slot *from);
 
+/* Puts all of `front` before what `list` has; `front` is empty then. */
+void ipv4b_unread_prepend(ipv4b_unread_list *list, ipv4b_unread_list *front);
+
 /* Fills slots from the list, as a receive with these flags would; returns how many were filled. With
  * MSG_PEEK in flags the oldest fills every slot and stays, as with recvmmsg. With `split` each
  * segment of a coalesced datagram (gro.h) is one of its own. */

@@ -139,6 +139,8 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         batches = hasattr(protocol, "messages_received")
+        if batches:
+            self._core.give_back()  # what the former protocol has not got is read as messages
         if batches and self._messages is None:
             self._messages = new_messages(BATCH, MESSAGE_SIZE, self._control)
         elif not batches:
@@ -173,7 +175,10 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         self._add_reader(self._fd, self._read_messages if batches else self._core.read_ready)
         self._reader_on = True
         self._context = contextvars.copy_context()
-        self._core.start()
+        if batches:
+            self._core.reading = False  # it may be in the middle of a delivery
+        else:
+            self._core.start()
         if self._core.left or self._conn.pending:
             self._loop.call_soon(self._read_messages if batches else self._core.read_again)
 

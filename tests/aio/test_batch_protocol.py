@@ -222,3 +222,42 @@ def test_a_protocol_of_the_other_kind() -> None:
         assert (other.datagrams, protocol.texts) == ([b"datagram"], [b"message"])
 
     run("asyncio", main)
+
+
+@pytest.mark.parametrize("gro", [False, True])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_protocol_of_the_other_kind_in_the_middle_of_a_batch(
+    loop: str, paused: bool, gro: bool
+) -> None:
+    async def main(transport: Any, protocol: Batches, peer: PacketConn) -> None:
+        class First(Recorder):
+            def datagram_received(self, data: bytes, addr: Any) -> None:
+                super().datagram_received(data, addr)
+                if data == b"c":
+                    if paused:
+                        transport.pause_reading()
+                    transport.set_protocol(protocol)
+
+        first = First()
+        transport.set_protocol(first)
+        peer.gso = True  # with gro they come as one
+        with loop_errors(asyncio.get_running_loop()) as errors:
+            peer.write_all(messages(transport, b"a", b"b", b"c", b"d", b"", b"e"))
+            await until(lambda: first.datagrams[2:])
+            peer.write_all(messages(transport, b"f"))
+            if paused:
+                assert protocol.batches == []
+                transport.resume_reading()
+            await until(lambda: protocol.texts[3:])
+        assert (first.datagrams, protocol.texts) == ([b"a", b"b", b"c"], [b"d", b"", b"e", b"f"])
+        assert {control.ttl for control in protocol.controls} == {64}
+        assert errors == []
+        # And back.
+        transport.set_protocol(first)
+        peer.write_all(messages(transport, b"g"))
+        await until(lambda: first.datagrams[3:])
+        assert first.datagrams[3:] == [b"g"]
+        transport.set_protocol(protocol)
+
+    run(loop, main, gro=gro, control=ControlFlags.TTL)

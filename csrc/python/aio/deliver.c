@@ -145,7 +145,7 @@ deliver_all(ipv4b_core_object *self)
     for (int i = 0; r == 0 && i < DELIVERED_MAX; i++) {
         bool delivered;
 
-        if (!self->reading || ipv4b_inbox_is_empty(self->inbox)) {
+        if (!self->reading || self->inbox == NULL || ipv4b_inbox_is_empty(self->inbox)) {
             break;
         }
 
@@ -156,7 +156,7 @@ deliver_all(ipv4b_core_object *self)
             }
         }
     }
-    if (ipv4b_inbox_is_empty(self->inbox)) {
+    if (self->inbox != NULL && ipv4b_inbox_is_empty(self->inbox)) {
         ipv4b_core_release_inbox(self);
     }
     return r;
@@ -292,4 +292,30 @@ ipv4b_core_read_again(PyObject *op, PyObject *Py_UNUSED(unused))
 
     self->again_due = false;
     return wake_up(self);
+}
+
+const char ipv4b_core_give_back_doc[] =
+    "give_back($self, /)\n--\n\n"
+    "Leave to the connection what was read and not delivered: its next read gets that first.";
+
+PyObject *
+ipv4b_core_give_back(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    ipv4b_core_object *self = (ipv4b_core_object *)op;
+    ipv4b_conn_object *conn = self->conn;
+    ipv4b_unread_list left = {0};
+
+    if (self->inbox == NULL) {
+        Py_RETURN_NONE;
+    }
+    if (ipv4b_inbox_give_back(self->inbox, &left) < 0) {
+        ipv4b_unread_clear(&left);
+        return PyErr_NoMemory();
+    }
+    ipv4b_core_release_inbox(self);
+    Py_BEGIN_CRITICAL_SECTION(conn);
+    ipv4b_unread_prepend(&conn->receiving.unread, &left);
+    ipv4b_conn_announce(conn);
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
 }

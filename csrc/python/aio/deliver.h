@@ -9,7 +9,9 @@
 
 PyObject *ipv4b_core_read_ready(PyObject *self, PyObject *unused);
 PyObject *ipv4b_core_read_again(PyObject *self, PyObject *unused);
+PyObject *ipv4b_core_give_back(PyObject *self, PyObject *unused);
 extern const char ipv4b_core_read_ready_doc[];
 extern const char ipv4b_core_read_again_doc[];
+extern const char ipv4b_core_give_back_doc[];
 
 #endif

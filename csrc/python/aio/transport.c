@@ -280,6 +280,7 @@ static PyMethodDef core_methods[] = {
     {"discard", ipv4b_core_discard, METH_NOARGS, ipv4b_core_discard_doc},
     {"end_turn", ipv4b_core_end_turn, METH_NOARGS, ipv4b_core_end_turn_doc},
     {"flush", ipv4b_core_flush_method, METH_NOARGS, ipv4b_core_flush_doc},
+    {"give_back", ipv4b_core_give_back, METH_NOARGS, ipv4b_core_give_back_doc},
     {"lose", core_lose, METH_NOARGS, lose_doc},
     {"read_again", ipv4b_core_read_again, METH_NOARGS, ipv4b_core_read_again_doc},
     {"read_ready", ipv4b_core_read_ready, METH_NOARGS, ipv4b_core_read_ready_doc},
