@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import os
 import socket
 from typing import Any
 
 import pytest
 from support.aio import Recorder, loop_errors, run_on, until
+from support.clogged import SIZE, Clogged
 from support.net import LOOPBACK, open_udp
 
 from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, aio, new_messages
@@ -178,6 +180,26 @@ def test_messages_are_sent_with_all_they_have() -> None:
             peer.read_from(bytearray(1), 0x40)
 
     run("asyncio", main, Recorder)
+
+
+def test_a_refused_message_while_others_wait_for_room(clogged: Clogged) -> None:
+    async def main() -> None:
+        sock = socket.socket(fileno=os.dup(clogged.conn.fileno()))
+        transport, protocol = await aio.create_datagram_endpoint(Recorder, sock=sock)
+        good = Message(bytes(SIZE), addr=clogged.conn.local_addr)
+        while not transport.get_write_buffer_size():
+            transport.send_messages([good])
+        before = transport.get_write_buffer_size()
+        wrong = Message(b"x", oob=bytes(20), addr=clogged.conn.local_addr)
+        with pytest.raises(ValueError, match=r"msgs\[1\]\.oob"):
+            transport.send_messages([good, wrong])
+        assert transport.get_write_buffer_size() == before
+        transport.send_messages([good])
+        assert transport.get_write_buffer_size() > before
+        transport.abort()
+        await protocol.lost
+
+    run_on(None, main)
 
 
 @pytest.mark.parametrize("gso", [False, True])

@@ -10,6 +10,7 @@
 #include "python/aio/flush.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
+#include "python/io/check.h"
 #include "python/message/message.h"
 #include "python/values/addr.h"
 
@@ -37,8 +38,10 @@ append(ipv4b_core_object *self, const struct sockaddr_in *name, const struct msg
     return r;
 }
 
-const char ipv4b_core_append_doc[] = "append($self, messages, /)\n--\n\n"
-                                     "Copy each Message of a list behind what waits.";
+const char ipv4b_core_append_doc[] =
+    "append($self, messages, /)\n--\n\n"
+    "Copy each Message of a list behind what waits.\n\n"
+    "Raises as write_all for one that cannot be sent, with none copied.";
 
 PyObject *
 ipv4b_core_append(PyObject *op, PyObject *messages)
@@ -47,15 +50,19 @@ ipv4b_core_append(PyObject *op, PyObject *messages)
     PyObject *tuple = PySequence_Tuple(messages);
     int r = tuple == NULL ? -1 : 0;
 
+    if (r == 0) {
+        ipv4b_batch b = {
+            .conn = self->conn,
+            .direction = IPV4B_WRITE,
+            .list = tuple,
+            .n = (size_t)PyTuple_GET_SIZE(tuple),
+        };
+
+        r = ipv4b_check_all(&b, false);
+    }
     for (Py_ssize_t i = 0; r == 0 && i < PyTuple_GET_SIZE(tuple); i++) {
         ipv4b_message_object *m = (ipv4b_message_object *)PyTuple_GET_ITEM(tuple, i);
 
-        if (!PyObject_TypeCheck((PyObject *)m, self->state->message_type)) {
-            PyErr_Format(PyExc_TypeError, "messages[%zd]: a Message is required, not %.100s", i,
-                         Py_TYPE((PyObject *)m)->tp_name);
-            r = -1;
-            break;
-        }
         Py_BEGIN_CRITICAL_SECTION2(op, m);
         r = append(self, m->header.msg_namelen == 0 ? NULL : &m->name, &m->header);
         Py_END_CRITICAL_SECTION2();
