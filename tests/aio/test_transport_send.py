@@ -11,9 +11,11 @@ import threading
 from typing import Any
 
 import pytest
-from support.aio import Recorder, until
-from support.net import LOOPBACK, open_udp, udp_socket
+from support.aio import Recorder, run_on, until
+from support.net import LIMIT, LOOPBACK, open_udp, udp_socket
 from support.transport import WAYS, Way, assert_nothing_more, numbers, received, send
+
+from ipv4batch import aio
 
 
 def test_a_lone_datagram_leaves_at_once(way: Way, peer: socket.socket) -> None:
@@ -325,3 +327,37 @@ def test_from_many_threads_at_once(our_way: Way) -> None:
                 assert protocol.errors == []
 
     our_way.run(main)
+
+
+def test_what_is_sent_while_another_thread_flushes(peer: socket.socket) -> None:
+    async def main() -> None:
+        entered, go_on = threading.Event(), threading.Event()
+
+        class Waits(Recorder):
+            def error_received(self, exc: Exception) -> None:
+                super().error_received(exc)
+                entered.set()
+                assert go_on.wait(LIMIT)
+
+        transport, protocol = await aio.create_datagram_endpoint(Waits, local_addr=(LOOPBACK, 0))
+
+        def enough_to_flush() -> None:
+            for _ in range(3):
+                transport.sendto(bytes(60000), ("255.255.255.255", 9))  # EACCES
+
+        transport.sendto(b"first", peer.getsockname())  # the loop's turn has begun
+        thread = threading.Thread(target=enough_to_flush)
+        thread.start()
+        assert entered.wait(LIMIT)
+        transport.sendto(b"second", peer.getsockname())
+        for _ in range(3):
+            await asyncio.sleep(0)  # the turn is over
+        go_on.set()
+        await asyncio.to_thread(thread.join)
+        assert transport.get_write_buffer_size() == 0
+        assert [peer.recv(10), peer.recv(10)] == [b"first", b"second"]
+        assert [error.errno for error in protocol.errors] == [errno.EACCES] * 3
+        transport.close()
+        await protocol.lost
+
+    run_on(None, main)

@@ -234,8 +234,10 @@ put_back(ipv4b_core_object *self, ipv4b_outbox *box)
     Py_END_CRITICAL_SECTION();
 }
 
-int
-ipv4b_core_flush(ipv4b_core_object *self)
+/* One flush. Returns 0, or -1 with an exception. *again says that there is more, which no turn of the
+ * loop is going to send. */
+static int
+flush_once(ipv4b_core_object *self, bool *again)
 {
     ipv4b_outbox box = {0};
     ipv4b_blocked blocked = IPV4B_FREE;
@@ -244,6 +246,7 @@ ipv4b_core_flush(ipv4b_core_object *self)
     bool mine;
     int r;
 
+    *again = false;
     Py_BEGIN_CRITICAL_SECTION(self);
     mine = !self->flushing && self->outbox.count > 0;
     if (mine) {
@@ -264,6 +267,9 @@ ipv4b_core_flush(ipv4b_core_object *self)
         ipv4b_core_begin_turn(
             self); /* error_received has sent some, or an exception is in the way */
     }
+    /* Another thread than the loop's cannot have the loop send what was appended meanwhile. */
+    *again = r == 0 && blocked == IPV4B_FREE && self->outbox.count > 0 && !self->turn &&
+             PyThread_get_thread_ident() != self->thread;
     if (before != IPV4B_FREE || blocked != IPV4B_FREE || self->closing) {
         PyObject *number = PyLong_FromLong((long)blocked);
 
@@ -275,6 +281,18 @@ ipv4b_core_flush(ipv4b_core_object *self)
     if (type != NULL) {
         PyErr_Restore(type, value, traceback);
     }
+    return r;
+}
+
+int
+ipv4b_core_flush(ipv4b_core_object *self)
+{
+    bool again;
+    int r;
+
+    do {
+        r = flush_once(self, &again);
+    } while (r == 0 && again);
     return r;
 }
 

@@ -189,7 +189,9 @@ submit(ipv4b_core_object *self, struct msghdr *h)
         return ipv4b_core_tell(self, "_appended", Py_None);
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    full = self->waiting_bytes >= IPV4B_TOGETHER_BYTES || self->waiting_count >= IPV4B_TOGETHER;
+    /* Or what it was appended for is over, in another thread. */
+    full = self->waiting_bytes >= IPV4B_TOGETHER_BYTES || self->waiting_count >= IPV4B_TOGETHER ||
+           !(self->turn || self->delivering || self->flushing);
     Py_END_CRITICAL_SECTION();
     if (!at_once && !full) {
         return 0;
