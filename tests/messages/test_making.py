@@ -78,7 +78,7 @@ def test_init_again_changes_what_it_names() -> None:
 
 
 def test_a_bytes_object_is_held_as_it_is() -> None:
-    data, control = b"payload", bytes(16)
+    data, control = bytes(bytearray(b"payload")), bytes(16)  # no constant, which may be immortal
     before = sys.getrefcount(data)
     m = Message(data, addr=ADDR)
     assert m.buffers[0] is data
