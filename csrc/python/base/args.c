@@ -97,17 +97,13 @@ ipv4b_parse_tuple(const ipv4b_signature *sig, PyObject *args, PyObject *kwargs, 
 }
 
 int
-ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
+ipv4b_raise_no_buffer(PyObject *value, const char *field)
 {
-    if (!PyObject_CheckBuffer(value)) {
+    if (!PyErr_Occurred()) {
         PyErr_Format(PyExc_TypeError, "%s: a bytes-like object is required, not %.100s", field,
                      Py_TYPE(value)->tp_name);
-        return -1;
     }
-    if (PyObject_GetBuffer(value, view, PyBUF_SIMPLE) == 0) {
-        return 0;
-    }
-    if (PyErr_ExceptionMatches(PyExc_BufferError)) {
+    else if (PyErr_ExceptionMatches(PyExc_BufferError)) {
         PyObject *type, *error, *traceback;
 
         PyErr_Fetch(&type, &error, &traceback);
@@ -117,6 +113,12 @@ ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
         Py_XDECREF(traceback);
     }
     return -1;
+}
+
+int
+ipv4b_get_buffer(PyObject *value, const char *field, Py_buffer *view)
+{
+    return ipv4b_try_buffer(value, view) ? 0 : ipv4b_raise_no_buffer(value, field);
 }
 
 int

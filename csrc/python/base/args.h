@@ -6,6 +6,8 @@
 
 #include "python/base/state.h"
 
+#include <stdbool.h>
+
 /* A function's parameters, each positional or by keyword; the first `required` have no default. */
 typedef struct {
     const char *function;
@@ -31,6 +33,16 @@ ipv4b_parse_args(const ipv4b_signature *sig, PyObject *const *args, Py_ssize_t n
 
 /* The same for the tuple and dict (or NULL) of tp_init. */
 int ipv4b_parse_tuple(const ipv4b_signature *sig, PyObject *args, PyObject *kwargs, PyObject **out);
+
+/* Takes the buffer of an object, which the caller releases. If it returns false, ipv4b_raise_no_buffer is due,
+ * which returns -1. It names the field in the error. */
+static inline bool
+ipv4b_try_buffer(PyObject *value, Py_buffer *view)
+{
+    return PyObject_CheckBuffer(value) && PyObject_GetBuffer(value, view, PyBUF_SIMPLE) == 0;
+}
+
+int ipv4b_raise_no_buffer(PyObject *value, const char *field);
 
 /* Takes the buffer of a bytes-like object, which the caller releases. `field` names it in the error.
  * Returns 0, or -1 with TypeError or what the exporter raised. */

@@ -61,10 +61,12 @@ ipv4b_buffers_new(PyObject *tuple, const char *field, bool numbered)
     while (b->count < count) {
         PyObject *object = PyTuple_GET_ITEM(tuple, b->count);
         Py_buffer *view = &b->views[b->count];
-        char name[48];
 
-        PyOS_snprintf(name, sizeof name, numbered ? "%s[%zd]" : "%s", field, b->count);
-        if (ipv4b_get_buffer(object, name, view) < 0) {
+        if (!ipv4b_try_buffer(object, view)) {
+            char name[48];
+
+            PyOS_snprintf(name, sizeof name, numbered ? "%s[%zd]" : "%s", field, b->count);
+            (void)ipv4b_raise_no_buffer(object, name);
             ipv4b_buffers_free(b);
             return NULL;
         }
