@@ -219,7 +219,8 @@ class AsyncPacketConn:
         return await self._write_list(
             msgs,
             errors,
-            lambda rest: self.conn.write_all(rest, flags | socket.MSG_DONTWAIT, errors),
+            # Here `errors` is for _write_list, which waits for a full device queue.
+            lambda rest: self.conn.write_all(rest, flags | socket.MSG_DONTWAIT),
         )
 
     async def forward(

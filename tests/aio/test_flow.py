@@ -4,7 +4,7 @@ import asyncio
 import errno
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from support.aio import Recorder, run_on, until
@@ -160,3 +160,19 @@ def test_two_peers_in_turn(link: Link) -> None:
         link.assert_arrive(reader=link.other)
 
     run(link, main)
+
+
+@each_full
+@pytest.mark.parametrize("errors", ["raise", "skip"])
+def test_a_list_waits_too(link: Link, errors: Literal["raise", "skip"]) -> None:
+    """A full device queue is no failure of a message, which "skip" would pass over."""
+    messages = [Message(datagram(number), addr=link.to) for number in range(COUNT)]
+
+    async def main() -> None:
+        async with aio.AsyncPacketConn(link.sock) as conn:
+            conn.conn.recv_errors = link.recv_errors
+            assert await conn.write_all(messages, errors=errors) == COUNT
+
+    run_on(None, main)
+    assert {m.errno for m in messages} == {0}
+    link.assert_arrive()
