@@ -259,7 +259,7 @@ core_lose(PyObject *op, PyObject *unused)
     PyObject *transport, *last_addr;
 
     self->reading = false;
-    ipv4b_core_discard(op, unused);
+    Py_DECREF(ipv4b_core_discard(op, unused)); /* None */
     if (!self->delivering) {
         ipv4b_core_release_inbox(self);
     }
