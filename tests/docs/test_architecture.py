@@ -55,7 +55,7 @@ for _path, _text in FILES.items():
 
 def layers() -> list[list[str]]:
     """The folders of the picture, from the top down; those of a line are beside each other."""
-    picture = PAGE.partition(".. code-block:: none\n")[2].partition("\n\n\n")[0]
+    picture = PAGE.partition(".. code-block:: none\n")[2].partition("\n\n**")[0]
     lines = [re.findall(r"csrc/([\w/]+)", line) for line in picture.splitlines()]
     return [line for line in lines if line]
 
