@@ -40,8 +40,22 @@ def arrivals(reader: PacketConn, count: int) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def reader() -> Iterator[PacketConn]:
+    """The kernel begins to stamp some time after it was asked to. Until then a datagram gets the
+    time at which it is read (__sock_recv_timestamp, net/socket.c).
+    """
     with open_udp() as conn:
         conn.set_control_message(ControlFlags.TIMESTAMP)
+        (message,) = into = new_messages(1, 8, ControlFlags.TIMESTAMP)
+        deadline = time.monotonic() + LIMIT
+        while True:
+            assert time.monotonic() < deadline
+            conn.write_to(b"", conn.local_addr)
+            sent = time.time_ns()
+            conn.read_batch(into)
+            control = message.control_message()
+            assert control is not None
+            if control.timestamp_ns <= sent:
+                break
         yield conn
 
 
