@@ -294,6 +294,15 @@ sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
     return taken == 0 ? -1 : (int)taken;
 }
 
+/* A slot of its own: the header is the first member of a struct mmsghdr. */
+ssize_t
+sendmsg(int fd, const struct msghdr *header, int flags)
+{
+    struct mmsghdr *slot = (struct mmsghdr *)(uintptr_t)header;
+
+    return sendmmsg(fd, slot, 1, flags) < 0 ? -1 : (ssize_t)slot->msg_len;
+}
+
 /* The pending error, of which the answers have none, and what the socket does with long datagrams. */
 int
 getsockopt(int fd, int level, int option, void *value, socklen_t *len)
