@@ -28,11 +28,11 @@ ipv4b_pace_tick_end(const ipv4b_pace *pace, size_t index)
     return index - index % pace->burst + pace->burst;
 }
 
-/* Sleeps, and then spins, until a time that is near. Returns how many ns it is past that time, or -EINTR. A
- * wait of a signal's length is the caller's business: see IPV4B_PACE_NEAR. */
-int64_t ipv4b_pace_wait(int64_t due);
-
-/* A departure that is due within this time is waited for by ipv4b_pace_wait. */
+/* A departure that is due within this time is waited for by ipv4b_pace_wait. A longer wait has to see close() and
+ * deadlines, and is the caller's. */
 #define IPV4B_PACE_NEAR INT64_C(3000000)
+
+/* Sleeps, and then spins, until a time that is near. Returns how many ns it is past that time, or -EINTR. */
+int64_t ipv4b_pace_wait(int64_t due);
 
 #endif

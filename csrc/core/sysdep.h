@@ -39,10 +39,12 @@
 #define IPV4B_HAVE_MMSG 0
 #define IPV4B_HAVE_EVENTFD 0
 #define IPV4B_HAVE_EPOLL 0
+#define IPV4B_HAVE_CLOCK_NANOSLEEP 0 /* macOS has none */
 #else
 #define IPV4B_HAVE_MMSG 1
 #define IPV4B_HAVE_EVENTFD 1
 #define IPV4B_HAVE_EPOLL 1
+#define IPV4B_HAVE_CLOCK_NANOSLEEP 1
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #endif

@@ -83,18 +83,21 @@ can_write(const ipv4b_batch *b, ipv4b_message_object *m)
 /* Messages between two looks at signals: less than a millisecond. */
 enum { CHECKED_AT_ONCE = 16 * 1024 };
 
-/* Raises if a signal handler raises or has made the list shorter. Returns 0 or -1. */
-static int
-check_pause(const ipv4b_batch *b)
+int
+ipv4b_check_length(const ipv4b_batch *b)
 {
-    if (PyErr_CheckSignals() < 0) {
-        return -1;
-    }
     if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
         PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
         return -1;
     }
     return 0;
+}
+
+/* Raises if a signal handler raises or has made the list shorter. Returns 0 or -1. */
+static int
+check_pause(const ipv4b_batch *b)
+{
+    return PyErr_CheckSignals() < 0 ? -1 : ipv4b_check_length(b);
 }
 
 /* Looks at each message of a write that takes several turns. Returns 0, or -1 with an exception. */

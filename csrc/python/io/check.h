@@ -35,6 +35,9 @@ ipv4b_check_pin(ipv4b_message_object *m, ipv4b_direction direction)
  * loops that pin need all registers. */
 __attribute__((cold)) int ipv4b_check_refuse(const ipv4b_batch *b, size_t index);
 
+/* Whether the list still has the messages of the call. Returns 0, or -1 with RuntimeError. */
+int ipv4b_check_length(const ipv4b_batch *b);
+
 /* Looks at all messages before the first of several turns. With `cancel` the messages get the errno
  * ECANCELED. Returns 0, or -1 with an exception that names the message or is a signal handler's. */
 __attribute__((cold)) int ipv4b_check_all(const ipv4b_batch *b, bool cancel);

@@ -281,8 +281,7 @@ ipv4b_gather_next(ipv4b_batch *b)
 
     b->first += b->pinned;
     b->pinned = b->start = 0;
-    if ((size_t)PySequence_Fast_GET_SIZE(b->list) < b->n) {
-        PyErr_SetString(PyExc_RuntimeError, "msgs: the list became shorter during the call");
+    if (ipv4b_check_length(b) < 0) {
         return -1;
     }
     left = b->n - b->first;
