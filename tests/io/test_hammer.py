@@ -22,4 +22,5 @@ def test_everything_at_once() -> None:
     print(f"rounds: {dict(hammer.done)}; datagrams read: {len(hammer.arrived)}")
     assert set(hammer.done) == {str(index) for index in range(THREADS)}
     assert hammer.arrived
+    assert hammer.endpoints.made > 1
     assert hammer.filter.blocked == 0

@@ -27,6 +27,7 @@ from ipv4batch import (
     RawConn,
     new_messages,
 )
+from support.hammer_aio import Endpoints
 from support.hammer_values import Values
 from support.net import LIMIT, LOOPBACK, Call, open_raw, own_host, udp_socket
 
@@ -72,6 +73,7 @@ class Hammer(Values):
         self.raw_readers = [self.open_raw_reader()] if raw else []
         self.messages = new_messages(4 * BATCH, MOST, PATH)
         self.list: list[Message] = []
+        self.endpoints = Endpoints(self.came, self.fresh)
 
     # Connections.
 
@@ -118,6 +120,10 @@ class Hammer(Values):
 
     def peer(self, r: random.Random) -> tuple[str, int]:
         """Where to send to; the address of one that is closed comes from its successor."""
+        transport = self.endpoints.transport
+        if transport is not None and r.random() < 0.2:
+            host, port = transport.get_extra_info("sockname")
+            return host, port
         while True:
             with contextlib.suppress(OSError):
                 return r.choice(self.conns).local_addr
@@ -232,6 +238,21 @@ class Hammer(Values):
             written = conn.write_all(out, errors="skip")
             assert written == sum(message.errno == 0 for message in out)
             assert {message.errno for message in out} <= {0, errno.ECONNREFUSED}
+
+    def do_write_paced(self, r: random.Random) -> None:
+        out = [Message(self.fresh(), None, self.peer(r)) for _ in range(BATCH)]
+        with self.on(self.conns, r) as conn:
+            went = conn.write_paced(out, r.choice([0, 10_000]), 0, "skip", burst=r.choice([1, 4]))
+            assert went == sum(message.errno == 0 for message in out)
+            assert all(message.late_ns >= 0 for message in out)
+
+    def do_sendto(self, r: random.Random) -> None:
+        """To the transport of a loop in another thread, which may close at any moment."""
+        transport = self.endpoints.transport
+        if transport is not None:
+            for _ in range(r.randint(1, BATCH)):
+                transport.sendto(self.fresh(), self.peer(r))
+            assert transport.get_write_buffer_size() >= 0
 
     def do_write_to(self, r: random.Random) -> None:
         data, to = self.fresh(), self.peer(r)
@@ -372,6 +393,7 @@ class Hammer(Values):
         """Hammer for a time; then nothing is left open, and every thread has come through."""
         until = time.monotonic() + seconds
         calls = [Call(self.thread, index, until) for index in range(self.threads)]
+        calls.append(Call(self.endpoints.run, lambda: self.over or time.monotonic() >= until))
         try:
             for call in calls:
                 call.join(max(until - time.monotonic(), 0) + LIMIT)
