@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import warnings
 from asyncio import constants, selector_events, transports, trsock
 from collections.abc import Callable, Sequence
@@ -87,6 +88,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         self._gro = gro and not control & ControlFlags.SEGMENT
         self._conn = conn
         self._fd = sock.fileno()
+        self._thread = threading.get_ident()
         self._address = address
         self._closing = False
         self._paused = False
@@ -371,6 +373,13 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
 
     def _flushed(self, blocked: int) -> None:
         """What waits now, after a flush that began or ended blocked, waits for this."""
+        if threading.get_ident() != self._thread:
+            loop = self._loop
+            # A sendto of another thread: what follows, the end of a transport too, is the loop's.
+            with contextlib.suppress(RuntimeError):  # it is closed
+                if loop is not None:
+                    loop.call_soon_threadsafe(self._flushed_elsewhere)
+            return
         if self._conn_lost:
             return
         if blocked == UNTIL_WRITABLE:
@@ -388,6 +397,11 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             self._maybe_pause_protocol()
         self._maybe_resume_protocol()  # type: ignore[attr-defined]
         self._end_if_sent()
+
+    def _flushed_elsewhere(self) -> None:
+        """The same for a flush of another thread."""
+        if self._loop is not None:
+            self._flushed(self._core.blocked)
 
     def _stop_writing(self) -> None:
         if self._writer_on:

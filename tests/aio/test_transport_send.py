@@ -8,6 +8,7 @@ import contextlib
 import errno
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -290,6 +291,22 @@ def test_from_another_thread(our_way: Way, peer: socket.socket) -> None:
             thread.start()
             thread.join()
             assert result.result() == numbers(4)
+
+    our_way.run(main)
+
+
+def test_a_flush_of_another_thread_ends_a_transport_that_closes(our_way: Way) -> None:
+    """It was the last to send what waited. The loop, which sleeps, has to be woken for the end."""
+
+    async def main() -> None:
+        async with our_way.open() as (transport, protocol):
+            transport._closing = transport._core.closing = True
+            timer = threading.Timer(0.05, transport._flushed, (transport._core.blocked,))
+            timer.start()
+            started = time.monotonic()
+            assert await asyncio.wait_for(protocol.lost, LIMIT / 4) is None
+            assert time.monotonic() - started < LIMIT / 8  # not by the time-out, which wakes it too
+            timer.join()
 
     our_way.run(main)
 
