@@ -170,9 +170,11 @@ def sanitize(session: nox.Session) -> None:
         for name in ("libasan.so", "libubsan.so")
     ]
     # LeakSanitizer searches each process of the suite at its end. What Python still has in lists
-    # is no leak to it; tests/faults/test_memory.py and tools/leaks.py count that.
+    # is no leak to it; tests/faults/test_memory.py and tools/leaks.py count that. What a sanitizer
+    # says as it ends the process must get past pytest.
     pytest(
         session,
+        "--capture=sys",
         LD_PRELOAD=" ".join(libraries),
         PYTHONMALLOC="malloc",
         ASAN_OPTIONS="detect_leaks=1",

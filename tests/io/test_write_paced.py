@@ -179,6 +179,25 @@ def test_a_deadline_ends_it(writer: PacketConn, reader: PacketConn, interval: in
     assert messages[raised.value.index - 1].errno == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("errors", ["raise", "skip"])
+def test_a_deadline_that_is_over(writer: PacketConn, reader: PacketConn, errors: str) -> None:
+    """Also when the call before has left other values on the stack: a signal's."""
+
+    def write(interval: int) -> None:
+        writer.write_paced(messages, interval, errors=errors)
+
+    messages = numbered(reader, 3)
+    with handled(signal.SIGALRM, interrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(SignalError):
+            write(10**12)
+    writer.set_write_deadline(time.monotonic())
+    with pytest.raises(TimeoutError) as raised:
+        write(0)
+    assert (raised.value.index, raised.value.written) == (0, 0)  # type: ignore[attr-defined]
+    assert [m.errno for m in messages] == [errno.ECANCELED] * 3
+
+
 def test_a_timeout_is_for_room_alone(reader: PacketConn) -> None:
     with open_udp(timeout=0.01) as conn:
         assert conn.write_paced(numbered(reader, 6), 10 * MS) == 6

@@ -23,6 +23,7 @@ ipv4b_pace_pause(ipv4b_batch *b, ipv4b_io *io)
     int64_t due = ipv4b_pace_due(b->pace, b->first + b->start);
 
     io->limit = IPV4B_FOREVER;
+    io->foreign = io->wait_failed = false;
     while (conn->life.open) {
         int64_t now = ipv4b_now();
 
