@@ -77,13 +77,17 @@ def needs_raw() -> None:
         _require("raw sockets need CAP_NET_RAW")
 
 
+@pytest.fixture(scope="session")
+def may_make_netns() -> bool:
+    """Whether the process may make network namespaces. A thread tries it and takes its own along."""
+    with ThreadPoolExecutor(1) as inside:
+        return inside.submit(lambda: ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0).result()
+
+
 @pytest.fixture
-def needs_netns() -> None:
+def needs_netns(may_make_netns: bool) -> None:
     """Skip where the process may not make network namespaces."""
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0 else 1)
-    if os.waitpid(child, 0)[1] != 0:
+    if not may_make_netns:
         _require("network namespaces need CAP_SYS_ADMIN")
 
 
