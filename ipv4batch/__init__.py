@@ -13,6 +13,7 @@ from ._ipv4batch import (
     PacketConn,
     QueuedError,
     RawConn,
+    TxTimestamp,
     capabilities,
     checksum,
     new_control_message,
@@ -21,7 +22,15 @@ from ._ipv4batch import (
 )
 from ._version import __version__ as __version__
 from .drops import drops_between
-from .enums import ECN, ControlFlags, ErrorOrigin, HeaderFlags, ICMPType, MTUDiscover
+from .enums import (
+    ECN,
+    ControlFlags,
+    ErrorOrigin,
+    HeaderFlags,
+    ICMPType,
+    MTUDiscover,
+    TimestampKind,
+)
 
 VERSION = 4
 """The IP version of every header."""
@@ -46,6 +55,8 @@ __all__ = [
     "PacketConn",
     "QueuedError",
     "RawConn",
+    "TimestampKind",
+    "TxTimestamp",
     "capabilities",
     "checksum",
     "drops_between",

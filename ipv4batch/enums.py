@@ -2,7 +2,15 @@
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["ECN", "ControlFlags", "ErrorOrigin", "HeaderFlags", "ICMPType", "MTUDiscover"]
+__all__ = [
+    "ECN",
+    "ControlFlags",
+    "ErrorOrigin",
+    "HeaderFlags",
+    "ICMPType",
+    "MTUDiscover",
+    "TimestampKind",
+]
 
 
 class HeaderFlags(IntFlag):
@@ -69,6 +77,19 @@ class MTUDiscover(IntEnum):
     PROBE = 3
     INTERFACE = 4
     OMIT = 5
+
+
+class TimestampKind(IntFlag):
+    """Where a message is stamped on its way out, in the order in which it passes there, as in
+    PacketConn.tx_timestamps and TxTimestamp.kind (timestamping.rst of the kernel).
+    """
+
+    SCHED = 1
+    """It enters the queueing discipline."""
+    SOFTWARE = 2
+    """The driver passes it to the device."""
+    HARDWARE = 4
+    """The device sends it. The time is that of the device's own clock."""
 
 
 class ErrorOrigin(IntEnum):

@@ -79,7 +79,7 @@ def needs_raw() -> None:
 
 @pytest.fixture(scope="session")
 def may_make_netns() -> bool:
-    """Whether the process may make network namespaces. A thread tries it and takes its own along."""
+    """Whether the process may make network namespaces. A thread tries it, and takes one along."""
     with ThreadPoolExecutor(1) as inside:
         return inside.submit(lambda: ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0).result()
 

@@ -2,6 +2,7 @@
 #include "ancillary.h"
 
 #include "cmsg.h"
+#include "timespec.h"
 
 typedef struct {
     unsigned int flags; /* the public flags that ask for this item */
@@ -123,27 +124,9 @@ tos_marshal(const ipv4b_ancillary *in, ipv4b_cmsg_encoder *enc)
 static int
 timestamp_parse(ipv4b_ancillary *out, const unsigned char *data, size_t len)
 {
-    int64_t wide[2];
-    int32_t narrow[2];
-
-    /* A timespec is two 64-bit numbers, or two 32-bit numbers on an old 32-bit system. On other
-     * systems the short form is a truncated item. */
-    if (len == sizeof wide) {
-        memcpy(wide, data, sizeof wide);
-    }
-    else if (len == sizeof narrow && sizeof(long) == sizeof narrow[0]) {
-        memcpy(narrow, data, sizeof narrow);
-        wide[0] = narrow[0];
-        wide[1] = narrow[1];
-    }
-    else {
+    if (!ipv4b_timespec_parse(data, len, &out->timestamp_ns)) {
         return -EPROTO;
     }
-    /* More seconds than any clock shows would overflow the sum. */
-    if (wide[0] < 0 || wide[0] >= INT64_MAX / 1000000000 || wide[1] < 0 || wide[1] >= 1000000000) {
-        return -EPROTO;
-    }
-    out->timestamp_ns = wide[0] * 1000000000 + wide[1];
     out->present |= IPV4B_CM_TIMESTAMP;
     return 0;
 }

@@ -1,19 +1,17 @@
 /* capability.c - see capability.h. */
 #include "capability.h"
 
-#ifndef SOCK_CLOEXEC
-#define SOCK_CLOEXEC 0 /* the descriptors live for a moment */
-#endif
+#include "tx_request.h"
 
 enum { PROTOCOL_EXPERIMENTAL = 253 /* RFC 3692 */ };
 
 static bool
-has_option(int fd, int option)
+has_option(int fd, int level, int option)
 {
-    int value = 0;
+    int64_t value[2]; /* as long as the longest */
     socklen_t len = sizeof value;
 
-    return getsockopt(fd, IPPROTO_UDP, option, &value, &len) == 0;
+    return option >= 0 && getsockopt(fd, level, option, value, &len) == 0;
 }
 
 #if IPV4B_HAVE_MMSG
@@ -60,8 +58,11 @@ ipv4b_capabilities_probe(ipv4b_capabilities *out)
     }
     out->recvmmsg = has_recvmmsg(udp);
     out->sendmmsg = has_sendmmsg(udp);
-    out->gso = has_option(udp, IPV4B_UDP_SEGMENT);
-    out->gro = has_option(udp, IPV4B_UDP_GRO);
+    out->gso = has_option(udp, IPPROTO_UDP, IPV4B_UDP_SEGMENT);
+    out->gro = has_option(udp, IPPROTO_UDP, IPV4B_UDP_GRO);
+    out->tx_timestamps = ipv4b_tx_request_probe() > 0;
+    out->txtime = has_option(udp, SOL_SOCKET, IPV4B_SO_TXTIME);
+    out->max_pacing_rate = has_option(udp, SOL_SOCKET, IPV4B_SO_MAX_PACING_RATE);
     (void)close(udp);
     raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, PROTOCOL_EXPERIMENTAL);
     out->raw_sockets = raw >= 0;

@@ -10,9 +10,12 @@
 typedef struct {
     bool recvmmsg; /* built in, and the kernel has it */
     bool sendmmsg;
-    bool gso;         /* UDP_SEGMENT */
-    bool gro;         /* UDP_GRO */
-    bool raw_sockets; /* the process may open them (CAP_NET_RAW) */
+    bool gso;             /* UDP_SEGMENT */
+    bool gro;             /* UDP_GRO */
+    bool tx_timestamps;   /* SCM_TS_OPT_ID */
+    bool txtime;          /* SO_TXTIME */
+    bool max_pacing_rate; /* SO_MAX_PACING_RATE */
+    bool raw_sockets;     /* the process may open them (CAP_NET_RAW) */
 } ipv4b_capabilities;
 
 /* Returns 0, or -errno if even a UDP socket cannot be opened. */

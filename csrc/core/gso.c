@@ -69,12 +69,13 @@ note_refusal(int fd, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 static void
 send_alone(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso_result *result)
 {
+    const ipv4b_slot *from = plan->request == NULL ? slots : plan->request->slots;
     const uint32_t *order = plan->order + plan->done;
     size_t left = plan->runs[plan->at].length - plan->part, taken;
     ipv4b_slot alone[IPV4B_GSO_SEGMENTS];
 
     for (size_t i = 0; i < left; i++) {
-        alone[i] = slots[order[i]];
+        alone[i] = from[order[i]];
     }
     taken = ipv4b_mmsg_send(fd, alone, left, flags, &result->error);
     for (size_t i = 0; i < taken; i++) {
@@ -93,6 +94,7 @@ send_alone(int fd, ipv4b_slot *slots, int flags, ipv4b_gso_plan *plan, ipv4b_gso
 static void
 settle_run(ipv4b_slot *slots, ipv4b_gso_plan *plan)
 {
+    ipv4b_tx_request *request = plan->request;
     const uint32_t *order = plan->order + plan->done;
     size_t length = plan->runs[plan->at].length;
 
@@ -103,6 +105,9 @@ settle_run(ipv4b_slot *slots, ipv4b_gso_plan *plan)
         ipv4b_slot *slot = &slots[order[i]];
 
         slot->msg_len = (unsigned int)ipv4b_message_bytes(&slot->msg_hdr);
+        if (request != NULL) {
+            request->ids[order[i]] = request->ids[order[0]];
+        }
     }
     plan_advance(plan, length);
 }

@@ -16,7 +16,7 @@ typedef struct {
 
 /* Hands the messages of a plan over from where it stands, without waiting, and sets the msg_len of
  * each that was taken as if it had gone alone. Returns how many messages were taken, in the plan's
- * order.
+ * order. The plan's request learns which messages share an id.
  *
  * If the kernel or a device refuses a run, its messages go one by one; when that works, the refusal
  * is told and written down in the run's path, and no other run of that path is tried. The same error

@@ -73,8 +73,8 @@ reserve_messages(ipv4b_gso_plan *plan, size_t n)
 static int
 reserve_contents(ipv4b_gso_plan *plan)
 {
-    const size_t item =
-        CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(0); /* and the one before, padded */
+    const size_t item = CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(0) + /* the one before, padded */
+                        (plan->request != NULL ? IPV4B_TX_SPACE : 0);
     size_t iovecs = 0, control = 0;
 
     for (size_t k = 0; k < plan->count; k++) {
@@ -331,6 +331,7 @@ run_gather(struct iovec *end, const struct msghdr *h, const char **tail)
 static void
 plan_fill_slots(ipv4b_gso_plan *plan, const ipv4b_slot *slots)
 {
+    const ipv4b_tx_request *request = plan->request;
     struct iovec *iov = plan->iov;
     unsigned char *control = plan->control;
     uint32_t *order = plan->order;
@@ -342,13 +343,19 @@ plan_fill_slots(ipv4b_gso_plan *plan, const ipv4b_slot *slots)
         struct iovec *start = iov;
         uint32_t message = run->first;
         const char *tail = &nowhere;
+        size_t len;
 
-        *out = slots[message];
+        *out = request != NULL && run->length == 1 ? request->slots[message] : slots[message];
         if (run->length == 1) {
             *order++ = message;
             continue;
         }
-        control += run_control(run, plan->paths[run->path].control_len, &out->msg_hdr, control);
+        len = run_control(run, plan->paths[run->path].control_len, &out->msg_hdr, control);
+        if (request != NULL) {
+            len = ipv4b_tx_request_put(control, len, request->kinds, request->ids[message]);
+            out->msg_hdr.msg_controllen = len;
+        }
+        control += len;
         for (uint32_t left = run->length;; message = plan->next[message]) {
             *order++ = message;
             iov = run_gather(iov, &slots[message].msg_hdr, &tail);

@@ -11,6 +11,7 @@
 #define IPV4B_PLAN_H
 
 #include "refusals.h"
+#include "tx_request.h"
 
 enum {
     IPV4B_GSO_SEGMENTS = 64, /* UDP_MAX_SEGMENTS was 64 before Linux 6.9 and is 128 since */
@@ -52,6 +53,7 @@ typedef struct {
     bool unable;   /* the socket can send no runs at all */
     bool shuffled; /* `order` is not that of the list */
     int refusing;  /* the errno with which it was refused, as long as that may be a message's own */
+    ipv4b_tx_request *request; /* of the turn's messages, set before a plan is made; or NULL */
     ipv4b_slot *slots;
     ipv4b_run *runs;
     uint32_t *order;

@@ -75,6 +75,9 @@ ipv4b_send_plan(ipv4b_sender *s, const ipv4b_slot *slots, size_t n, int flags,
     if (s->plan == NULL) {
         s->plan = ipv4b_gso_plan_new();
     }
+    if (s->plan != NULL) {
+        s->plan->request = s->request;
+    }
     s->planned = s->plan != NULL && ipv4b_gso_plan_make(s->plan, slots, n, s->reorder, refusals,
                                                         refusals == NULL ? 0 : ipv4b_now()) == 0;
 }
@@ -88,6 +91,19 @@ ipv4b_send_skip(ipv4b_sender *s)
     }
 }
 
+/* Sends the messages that have a request each, without a plan. */
+static size_t
+send_requests(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
+{
+    ipv4b_slot *asking = s->request->slots;
+    size_t taken = ipv4b_mmsg_send(fd, asking + s->done, n - s->done, flags, &s->error);
+
+    for (size_t i = s->done; i < s->done + taken; i++) {
+        slots[i].msg_len = asking[i].msg_len;
+    }
+    return taken;
+}
+
 static size_t
 send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
 {
@@ -95,7 +111,9 @@ send_once(int fd, ipv4b_slot *slots, size_t n, int flags, ipv4b_sender *s)
     size_t taken;
 
     if (!s->planned) {
-        taken = ipv4b_mmsg_send(fd, slots + s->done, n - s->done, flags, &s->error);
+        taken = s->request != NULL
+                    ? send_requests(fd, slots, n, flags, s)
+                    : ipv4b_mmsg_send(fd, slots + s->done, n - s->done, flags, &s->error);
         s->done += taken;
         return taken;
     }

@@ -10,15 +10,16 @@
 
 /* All 0 at first, except for the wishes. ipv4b_send continues where the last call ended. */
 typedef struct {
-    bool gso;             /* form runs (plan.h) */
-    bool reorder;         /* also of messages that are not neighbours in the list */
-    bool recv_errors;     /* IP_RECVERR is on: errors of the network wait in their queue */
-    bool planned;         /* there is a plan, and messages go in its order */
-    size_t done;          /* how many are done */
-    ipv4b_gso_plan *plan; /* made when it is needed; the caller frees it */
-    int error;            /* result: as in ipv4b_mmsg_send */
-    int refused;          /* result: as in ipv4b_gso_send */
-    int pending;          /* result: as in ipv4b_gso_send, 0 with recv_errors */
+    bool gso;                  /* form runs (plan.h) */
+    bool reorder;              /* also of messages that are not neighbours in the list */
+    bool recv_errors;          /* IP_RECVERR is on: errors of the network wait in their queue */
+    bool planned;              /* there is a plan, and messages go in its order */
+    size_t done;               /* how many are done */
+    ipv4b_gso_plan *plan;      /* made when it is needed; the caller frees it */
+    ipv4b_tx_request *request; /* for the turn, or NULL; the caller's */
+    int error;                 /* result: as in ipv4b_mmsg_send */
+    int refused;               /* result: as in ipv4b_gso_send */
+    int pending;               /* result: as in ipv4b_gso_send, 0 with recv_errors */
 } ipv4b_sender;
 
 /* Begins a turn of n messages: makes the plan, if there is to be one. `refusals` is NULL for none. */

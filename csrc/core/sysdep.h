@@ -123,6 +123,48 @@ typedef struct {
 #define IPV4B_SO_RXQ_OVFL (-1)
 #endif
 
+/* Where a socket cannot be made close-on-exec, those of ours live for a moment. */
+#ifndef SOCK_CLOEXEC
+#define SOCK_CLOEXEC 0
+#endif
+
+/* The times at which datagrams leave (linux/net_tstamp.h, linux/errqueue.h). The first four are of
+ * SOF_TIMESTAMPING_*: stamps that are wanted of what is sent, and what a socket needs for them, which
+ * includes that datagrams that it receives get no stamp of this kind (OPT_RX_FILTER, since Linux 6.12). */
+#if defined(__linux__)
+#define IPV4B_SO_TIMESTAMPING SO_TIMESTAMPING
+enum {
+    IPV4B_SO_TXTIME = 61,     /* asm-generic/socket.h; also the type of the control item */
+    IPV4B_SCM_TS_OPT_ID = 81, /* asm-generic/socket.h */
+    IPV4B_TX_HARDWARE = 1,
+    IPV4B_TX_SOFTWARE = 2,
+    IPV4B_TX_SCHED = 256,
+    IPV4B_TX_ACK = 512,
+    IPV4B_TX_REPORT = 16 | 64 | 128 | 2048, /* SOFTWARE, RAW_HARDWARE, OPT_ID, OPT_TSONLY */
+    IPV4B_TX_RX_FILTER = 1 << 17,
+    IPV4B_TSTAMP_SND = 0, /* SCM_TSTAMP_SND, SCM_TSTAMP_SCHED: linux/errqueue.h */
+    IPV4B_TSTAMP_SCHED = 1,
+    IPV4B_MSG_CONFIRM = MSG_CONFIRM,
+    IPV4B_MSG_PROBE = 0x10, /* linux/socket.h */
+};
+#else
+#define IPV4B_SO_TIMESTAMPING (-1)
+enum {
+    IPV4B_SO_TXTIME = -1,
+    IPV4B_SCM_TS_OPT_ID = -1,
+    IPV4B_TX_HARDWARE = 1,
+    IPV4B_TX_SOFTWARE = 2,
+    IPV4B_TX_SCHED = 256,
+    IPV4B_TX_ACK = 512,
+    IPV4B_TX_REPORT = 0,
+    IPV4B_TX_RX_FILTER = 0,
+    IPV4B_TSTAMP_SND = 0,
+    IPV4B_TSTAMP_SCHED = 1,
+    IPV4B_MSG_CONFIRM = 0,
+    IPV4B_MSG_PROBE = 0,
+};
+#endif
+
 /* A UDP socket that sends no checksums (socket.c of the kernel; the C library names it, the man pages
  * do not). */
 #if defined(SO_MAX_PACING_RATE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, SupportsIndex, TypeVar
 
-from .. import ControlMessage, Message, PacketConn, QueuedError, new_messages
+from .. import ControlMessage, Message, PacketConn, QueuedError, TxTimestamp, new_messages
 from .waiting import FAIR_CALLS, AsyncioGate, Gate, TrioGate, give_way, pause, running_trio
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .._ipv4batch import _Endpoint, _Socket
 
 _T = TypeVar("_T")
+
+Gates = tuple[Gate, Gate, Gate, Gate]
+"""For reads, writes, errors of the network and departure times."""
 
 TURN = 1024
 """So many messages at a time: as PacketConn.write_all does it."""
@@ -73,10 +76,10 @@ class AsyncPacketConn:
 
     def __init__(self, sock: PacketConn | _Socket) -> None:
         self.conn = sock if isinstance(sock, PacketConn) else PacketConn(sock)
-        self._gates: tuple[Gate, Gate, Gate] | None = None
+        self._gates: Gates | None = None
         self._owner: object = None  # the loop, or trio's run, that the gates belong to
         self._under_trio = False
-        self._epoll: select.epoll | None = None
+        self._epolls: list[select.epoll] = []
         self._quick_calls = 0
 
     def __repr__(self) -> str:
@@ -98,13 +101,13 @@ class AsyncPacketConn:
         gates, self._gates, self._owner = self._gates, None, None
         for gate in gates or ():
             gate.close()
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = None
+        for epoll in self._epolls:
+            epoll.close()
+        self._epolls = []
         self.conn.close()
 
-    def _enter(self) -> tuple[Gate, Gate, Gate]:
-        """The gates for reads, writes and errors, of the loop that runs now."""
+    def _enter(self) -> Gates:
+        """The gates of the loop that runs now."""
         owner: object
         self._under_trio = running_trio()
         if self._under_trio:
@@ -120,12 +123,13 @@ class AsyncPacketConn:
             raise OSError(errno.EBADF, "The connection is closed")
         for gate in self._gates or ():
             gate.close()
-        if self._epoll is None:
+        while len(self._epolls) < 2:
             # An error queue is announced by EPOLLERR alone, for which no event needs to be asked
-            # for. This descriptor is readable when there is one, and not when there are datagrams.
-            self._epoll = select.epoll()
-            self._epoll.register(fd, 0)
-        errors = self._epoll.fileno()
+            # for. Such a descriptor is readable when there is one, and not when there are
+            # datagrams.
+            self._epolls.append(select.epoll())
+            self._epolls[-1].register(fd, 0)
+        errors, times = (epoll.fileno() for epoll in self._epolls)
         self._owner = owner
         if self._under_trio:
             import trio
@@ -135,6 +139,7 @@ class AsyncPacketConn:
                 TrioGate(fd, readable),
                 TrioGate(fd, writable),
                 TrioGate(errors, readable),
+                TrioGate(times, readable),
             )
         else:
             loop = asyncio.get_running_loop()
@@ -142,6 +147,7 @@ class AsyncPacketConn:
                 AsyncioGate(loop, fd, loop.add_reader, loop.remove_reader),
                 AsyncioGate(loop, fd, loop.add_writer, loop.remove_writer),
                 AsyncioGate(loop, errors, loop.add_reader, loop.remove_reader),
+                AsyncioGate(loop, times, loop.add_reader, loop.remove_reader),
             )
         return self._gates
 
@@ -159,7 +165,27 @@ class AsyncPacketConn:
                 return call()
             except BlockingIOError:
                 self._quick_calls = 0
+                self._collect_errors()
                 await gate.wait()
+
+    def _collect_errors(self) -> None:
+        """Empty the kernel's queue of errors, which would wake those who wait for something else
+        again and again, and wake those who wait for what it had.
+        """
+        counts = self.conn._collect_errors()
+        for gate, count in zip((self._gates or ())[2:], counts, strict=False):
+            if count:
+                gate.wake()
+
+    async def _until_found(self, gate: Gate, call: Callable[[], list[_T]], wait: bool) -> list[_T]:
+        await self._be_fair()
+        while True:
+            found = call()
+            # What is left is for others, who may have slept since it came.
+            self._collect_errors()
+            if found or not wait:
+                return found
+            await gate.wait()
 
     async def _read(self, call: Callable[[], _T]) -> _T:
         gate = self._enter()[0]
@@ -294,9 +320,13 @@ class AsyncPacketConn:
         `wait` until there is one.
         """
         gate = self._enter()[2]
-        await self._be_fair()
-        while True:
-            found = self.conn.read_errors(max)
-            if found or not wait:
-                return found
-            await gate.wait()
+        return await self._until_found(gate, lambda: self.conn.read_errors(max), wait)
+
+    async def read_tx_timestamps(
+        self, max: SupportsIndex = 64, wait: bool = False
+    ) -> list[TxTimestamp]:
+        """Take up to `max` times at which messages have left, as PacketConn.read_tx_timestamps;
+        with `wait` until there is one.
+        """
+        gate = self._enter()[3]
+        return await self._until_found(gate, lambda: self.conn.read_tx_timestamps(max), wait)

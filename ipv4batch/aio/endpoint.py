@@ -42,6 +42,7 @@ async def create_datagram_endpoint(
     gro: bool = True,
     control: int = 0,
     recv_errors: bool = False,
+    tx_timestamps: int = 0,
 ) -> tuple[DatagramTransport, _ProtocolT]:
     """Open a datagram endpoint over IPv4 on the running event loop, and return (transport,
     protocol).
@@ -51,7 +52,9 @@ async def create_datagram_endpoint(
     means a socket of IPv4. `gso` and `gro` are PacketConn's, and stay off where the kernel has
     none. `control` (ControlFlags) is what each message of a BatchProtocol brings. With
     `recv_errors` the network's errors come to error_received though the endpoint has no
-    remote_addr: OSErrors whose queued_error is the QueuedError.
+    remote_addr: OSErrors whose queued_error is the QueuedError. With `tx_timestamps`
+    (TimestampKind) each message of send_messages that goes at once gets a tx_id, and
+    tx_timestamps_received of a BatchProtocol the times at which they left.
     """
     loop = asyncio.get_running_loop()
     address: _Addr | None = None
@@ -86,6 +89,7 @@ async def create_datagram_endpoint(
         gro=gro,
         control=control,
         recv_errors=recv_errors,
+        tx_timestamps=tx_timestamps,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from .. import Message
+from .. import Message, TxTimestamp
 
 
 class BatchProtocol(asyncio.BaseProtocol):
@@ -20,6 +20,9 @@ class BatchProtocol(asyncio.BaseProtocol):
         The messages have addr, flags and, as far as control asked for it, control data. They and
         their memory are used again when the call returns: copy (Message.data) what is kept.
         """
+
+    def tx_timestamps_received(self, stamps: list[TxTimestamp]) -> None:
+        """Called with the times at which messages have left, if tx_timestamps asked for them."""
 
     def error_received(self, exc: OSError) -> None:
         """Called when a datagram could not be sent, or when the network reports an error."""

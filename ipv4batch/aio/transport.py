@@ -64,6 +64,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         gro: bool = True,
         control: int = 0,
         recv_errors: bool = False,
+        tx_timestamps: int = 0,
     ) -> None:
         conn = PacketConn(sock)
         super().__init__(extra, loop)
@@ -84,6 +85,8 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
             conn.set_control_message(control)
         if recv_errors:
             conn.recv_errors = True
+        if tx_timestamps:
+            conn.tx_timestamps = tx_timestamps
         self._control = control
         self._gro = gro and not control & ControlFlags.SEGMENT
         self._conn = conn
@@ -231,7 +234,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         finally:
             core.delivering = False
             core.flush()
-            if conn.recv_errors and self.is_reading():
+            if (conn.recv_errors or conn.tx_timestamps) and self.is_reading():
                 self._read_errors(None)
             if self.is_reading() and conn.pending:
                 self._loop.call_soon(self._read_messages)
@@ -267,7 +270,9 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
         self._callback_failed(error)
 
     def _read_errors(self, _: None) -> bool:
-        """Errors of the network, with recv_errors on; whether there were any."""
+        """Errors of the network and departure times, as far as they are wanted; whether there were
+        errors.
+        """
         errors = self._conn.read_errors()
         for found in errors:
             if self._conn_lost or self._protocol is None:
@@ -276,6 +281,8 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
                 told = OSError(found.errno, os.strerror(found.errno))
                 told.queued_error = found  # type: ignore[attr-defined]
                 self._protocol.error_received(told)
+        if self._conn.tx_timestamps and (stamps := self._conn.read_tx_timestamps(1024)):
+            getattr(self._protocol, "tx_timestamps_received", lambda _: None)(stamps)
         return bool(errors)
 
     # Writing.

@@ -1,7 +1,9 @@
 """AsyncPacketConn under asyncio, uvloop and trio."""
 
+import contextlib
 import errno
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,15 @@ from support.aio import LIBRARIES, Tasks, run_under
 from support.clogged import SIZE, Clogged
 from support.net import LOOPBACK, open_udp, send, udp_socket
 
-from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, new_messages
+from ipv4batch import (
+    ControlFlags,
+    ControlMessage,
+    Message,
+    PacketConn,
+    TimestampKind,
+    capabilities,
+    new_messages,
+)
 from ipv4batch.aio import AsyncPacketConn
 
 pytestmark = pytest.mark.parametrize("library", LIBRARIES)
@@ -346,3 +356,72 @@ def test_what_it_is_made_of(library: str) -> None:
         pytest.raises(ValueError, match="SOCK_DGRAM"),
     ):
         AsyncPacketConn(stream)
+
+
+needs_stamps = pytest.mark.skipif(
+    not capabilities()["tx_timestamps"], reason="this kernel has no ids for departure times"
+)
+
+
+@needs_stamps
+def test_departure_times(library: str, aconn: AsyncPacketConn) -> None:
+    """Tasks that wait for datagrams, for errors and for times each get their own."""
+    aconn.conn.recv_errors = True
+    aconn.conn.tx_timestamps = TimestampKind.SOFTWARE
+    with open_udp() as conn:
+        dead = conn.local_addr
+
+    async def read() -> int:
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):  # the report, which reads get too
+                return await aconn.read_batch(new_messages(1))
+
+    async def main() -> None:
+        assert await aconn.read_tx_timestamps() == []
+        async with Tasks(library).open() as tasks, AsyncPacketConn(open_udp()) as peer:
+            await tasks.start("data", read)
+            await tasks.start("errors", lambda: aconn.read_errors(wait=True))
+            await tasks.start("times", lambda: aconn.read_tx_timestamps(1, wait=True))
+            await tasks.start("more", lambda: aconn.read_tx_timestamps(1, wait=True))
+            sent = [Message(b"a", addr=peer.conn.local_addr), Message(b"b", addr=dead)]
+            assert await aconn.write_all(sent) == 2
+            assert await peer.read_batch(new_messages(1)) == 1
+            await peer.write_to(b"back", aconn.conn.local_addr)
+        assert tasks.done["data"] == 1
+        assert [error.addr for error in tasks.done["errors"]] == [dead]
+        times = tasks.done["times"] + tasks.done["more"]
+        assert sorted(time.tx_id for time in times) == [1, 2]
+        assert await aconn.read_errors() == await aconn.read_tx_timestamps() == []
+
+    run_under(library, main)
+
+
+@needs_stamps
+@pytest.mark.parametrize("waiting", ["read_batch", "write_all"])
+def test_what_nobody_reads_keeps_nobody_busy(
+    library: str, waiting: str, clogged: Clogged, aconn: AsyncPacketConn
+) -> None:
+    """An error queue announces itself to every poll until it is read."""
+    conn = clogged.conn if waiting == "write_all" else aconn.conn
+    conn.tx_timestamps = TimestampKind.SCHED
+    with open_udp() as other:
+        if waiting == "read_batch":
+            conn.write_all([Message(b"x", addr=other.local_addr)])
+
+    async def main() -> None:
+        waits = aconn if waiting == "read_batch" else AsyncPacketConn(conn)
+        messages = clogged.messages(20) if waiting == "write_all" else new_messages(1)
+        async with Tasks(library).open() as tasks:
+            await tasks.start("waits", lambda: getattr(waits, waiting)(messages))
+            used = time.thread_time()
+            over = time.monotonic() + 0.2
+            await tasks.until(lambda: time.monotonic() > over)
+            assert time.thread_time() - used < 0.1
+            assert tasks.done == {}
+            if waiting == "write_all":
+                clogged.unclog()
+            else:
+                send(conn, b"at last")
+        assert len(await waits.read_tx_timestamps()) > 0
+
+    run_under(library, main)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,16 @@ from support.aio import Recorder, loop_errors, run_on, until
 from support.clogged import SIZE, Clogged
 from support.net import LOOPBACK, open_udp
 
-from ipv4batch import ControlFlags, ControlMessage, Message, PacketConn, aio, new_messages
+from ipv4batch import (
+    ControlFlags,
+    ControlMessage,
+    Message,
+    PacketConn,
+    TimestampKind,
+    aio,
+    capabilities,
+    new_messages,
+)
 from ipv4batch.aio.transport import HEADER_SIZE
 
 LOOPS = ["asyncio", "uvloop"]
@@ -24,6 +34,7 @@ class Batches(aio.BatchProtocol):
         self.batches: list[list[bytes]] = []
         self.controls: list[Any] = []
         self.errors: list[Exception] = []
+        self.stamps: list[Any] = []
         self.lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.then: Any = lambda msgs: None
 
@@ -34,6 +45,9 @@ class Batches(aio.BatchProtocol):
         self.batches.append([m.data for m in msgs])
         self.controls += [m.control_message() for m in msgs]
         self.then(msgs)
+
+    def tx_timestamps_received(self, stamps: list[Any]) -> None:
+        self.stamps += stamps
 
     def error_received(self, exc: Exception) -> None:
         self.errors.append(exc)
@@ -284,3 +298,31 @@ def test_a_protocol_of_the_other_kind_in_the_middle_of_a_batch(
         transport.set_protocol(protocol)
 
     run(loop, main, gro=gro, control=ControlFlags.TTL)
+
+
+@pytest.mark.skipif(
+    not capabilities()["tx_timestamps"], reason="this kernel has no ids for departure times"
+)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("kind", [Batches, Recorder])
+def test_departure_times(loop: str, kind: Any) -> None:
+    """Each message that goes at once has its own; a protocol that is not told keeps nobody busy."""
+
+    async def main(transport: Any, protocol: Any, peer: PacketConn) -> None:
+        messages = [Message(bytes(10 + k), addr=peer.local_addr) for k in range(6)]
+        transport.send_messages(messages)
+        assert [message.tx_id for message in messages] == [1, 2, 3, 4, 5, 6]
+        transport.sendto(b"not stamped", peer.local_addr)
+        peer.write_to(b"x", transport.get_extra_info("sockname"))
+        if kind is Batches:
+            await until(lambda: protocol.texts and len(protocol.stamps) == 12)
+            assert [(s.tx_id, s.kind) for s in protocol.stamps] == [
+                (number, kind) for number in range(1, 7) for kind in (1, 2)
+            ]
+        else:
+            await until(lambda: protocol.datagrams)
+        used, over = time.thread_time(), time.monotonic() + 0.2
+        await until(lambda: time.monotonic() > over)
+        assert time.thread_time() - used < 0.1
+
+    run(loop, main, kind, tx_timestamps=TimestampKind.SCHED | TimestampKind.SOFTWARE)

@@ -343,9 +343,11 @@ def traced() -> Iterator[Callable[[], int]]:
 
 
 def test_the_size_of_a_message() -> None:
-    """It has the kernel's struct, the peer's name and the iovec of a bytes object."""
+    """It has the kernel's struct, the peer's name, the iovec of a bytes object, and results: those
+    of the last call, how late it went, and the number of its departure.
+    """
     least = 56 + 16 + 16  # struct msghdr, struct sockaddr_in and struct iovec
-    assert least < sys.getsizeof(Message()) <= 216
+    assert least < sys.getsizeof(Message()) <= 224
     assert sys.getsizeof(Message(bytes(9999))) == sys.getsizeof(Message())
 
 

@@ -25,6 +25,7 @@ from ipv4batch import (
     Message,
     PacketConn,
     RawConn,
+    capabilities,
     new_messages,
 )
 from support.hammer_aio import Endpoints
@@ -42,6 +43,7 @@ MOST = 1200
 
 BATCH = 8
 ALL = ControlFlags(127)
+CAN_STAMP = capabilities()["tx_timestamps"]
 PATH = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
 
 
@@ -73,6 +75,7 @@ class Hammer(Values):
         self.raw_readers = [self.open_raw_reader()] if raw else []
         self.messages = new_messages(4 * BATCH, MOST, PATH)
         self.list: list[Message] = []
+        self.began = time.time_ns()
         self.endpoints = Endpoints(self.came, self.fresh)
 
     # Connections.
@@ -216,6 +219,21 @@ class Hammer(Values):
                 assert error.errno == errno.ECONNREFUSED
                 assert error.addr is not None
                 assert error.addr[0] == LOOPBACK
+
+    def do_tx_timestamps(self, r: random.Random) -> None:
+        if CAN_STAMP:
+            with self.on(self.conns, r) as conn:
+                conn.tx_timestamps = r.choice([0, 1, 2, 3, 3])
+
+    def do_read_tx_timestamps(self, r: random.Random) -> None:
+        with self.on(self.conns, r) as conn:
+            stamps = []
+            with contextlib.suppress(ValueError):  # until somebody has asked for them
+                stamps = conn.read_tx_timestamps(r.choice([1, 64]), r.random() < 0.1)
+            assert {stamp.kind for stamp in stamps} <= {1, 2}
+            for stamp in stamps:
+                assert stamp.tx_id > 0
+                assert self.began <= stamp.ns <= time.time_ns()
 
     # Datagrams.
 

@@ -281,6 +281,9 @@ class Network(RuleBasedStateMachine):
         for outgoing in batch:
             outgoing.to = self.partner(index) if index in PAIR else outgoing.to
             self.make_room(outgoing.to, sum(map(len, outgoing.buffers)))
+        if writer.conn.gso and method is PacketConn.write_all:
+            # It keeps the order on each path alone (test_stripes.py), so a path stands together.
+            batch.sort(key=lambda outgoing: (outgoing.to, outgoing.path))
         assert method(writer.conn, [outgoing.message for outgoing in batch]) == len(batch)
         for outgoing in batch:
             data = b"".join(outgoing.buffers)

@@ -26,10 +26,12 @@ for enumeration, number in [
     ("HeaderFlags", 3),
     ("ICMPType", 8),
     ("MTUDiscover", 2),
+    ("TimestampKind", 3),
 ]:
     case(enumeration, f"ipv4batch.{enumeration}({number})", f"{number}")
 case("ICMPType: text", "str(ipv4batch.ICMPType.ECHO_REPLY)", "'echo reply'")
 case("QueuedError", "QueuedError(QUEUED)", "QUEUED")
+case("TxTimestamp", "ipv4batch.TxTimestamp((1, 2, 10**18))", "(1, 2, 10**18)")
 
 
 # Records and messages: every attribute is read and set, in each form that it takes
@@ -176,6 +178,7 @@ for name, value in {
 }.items():
     needs = name[-3:] if name[-3:] in ("gso", "gro") else None
     attribute(name, "conn", value, needs)
+attribute("DatagramConn.tx_timestamps", "conn", "3", "tx_timestamps")
 attribute("Conn.timeout", "conn", "None")
 attribute("DatagramConn.max_pacing_rate", "conn", "None")
 attribute("DatagramConn.multicast_interface", "conn", "None")
@@ -407,6 +410,34 @@ case(
     "([(LOOPBACK, nobody, DATA)], False)",
     "([(e.offender, e.addr, e.data) for e in r], has_errors(sock))",
     given="nobody = ends.nobody(); conn.recv_errors = True; conn.write_to(DATA, nobody)",
+)
+
+STAMPED = "conn.tx_timestamps = 2; msgs = [Message(DATA, addr=to.getsockname())]"
+case(
+    "DatagramConn.write_all: asks for departure times",
+    "conn.write_all(msgs)",
+    "1",
+    given=STAMPED,
+    state="waiting(to)",
+    after="DATA",
+    needs="tx_timestamps",
+)
+case(
+    "DatagramConn.read_tx_timestamps",
+    "conn.read_tx_timestamps(max=300)",
+    "([(1, 2)], False)",
+    "([(s.tx_id, s.kind) for s in r], has_errors(sock))",
+    given=f"{STAMPED}; conn.write_all(msgs)",
+    needs="tx_timestamps",
+)
+case(
+    "Message.tx_id",
+    "msgs[0].tx_id",
+    "300",
+    given="conn = PacketConn(ends.udp()); conn.tx_timestamps = 2; to = ends.udp()\n"
+    "msgs = [Message(DATA, addr=to.getsockname())]\n"
+    "for _ in range(300): conn.write_all(msgs)",
+    needs="tx_timestamps",
 )
 
 # Calls that raise

@@ -173,6 +173,8 @@ DATAGRAM_USES: dict[str, Callable[[Any], Any]] = {
     "write_all skip": lambda conn: conn.write_all(MESSAGES, errors="skip"),
     "write_paced": lambda conn: conn.write_paced(MESSAGES, 0),
     "read_fileno": lambda conn: conn.read_fileno(),
+    "tx_timestamps=": lambda conn: setattr(conn, "tx_timestamps", 1),
+    "read_tx_timestamps": lambda conn: conn.read_tx_timestamps(),
     "read_errors": lambda conn: conn.read_errors(),
     "read_errors wait": lambda conn: conn.read_errors(wait=True),
     "set_control_message": lambda conn: conn.set_control_message(ControlFlags.TTL),

@@ -106,7 +106,7 @@ def test_the_package_tells_its_types(name: str) -> None:
 def test_what_is_written_in_c_has_a_docstring_and_a_signature(name: str) -> None:
     value = CALLABLES[name]
     assert inspect.getdoc(value)
-    assert value.__text_signature__ is not None or name == "QueuedError"
+    assert value.__text_signature__ is not None or name in ("QueuedError", "TxTimestamp")
     parameters = inspect.signature(value).parameters.values()
     assert {parameter.kind for parameter in parameters}.isdisjoint(
         {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
@@ -182,10 +182,13 @@ def may_open_raw_sockets() -> bool:
     return True
 
 
-def test_capabilities_are_five_bools() -> None:
+def test_capabilities_are_bools() -> None:
     found = capabilities()
     assert type(found) is dict
-    assert set(found) == {"recvmmsg", "sendmmsg", "gso", "gro", "raw_sockets"}
+    assert set(found) == {
+        *("recvmmsg", "sendmmsg", "gso", "gro", "raw_sockets"),
+        *("tx_timestamps", "txtime", "max_pacing_rate"),
+    }
     assert {type(value) for value in found.values()} == {bool}
     assert found["recvmmsg"] == found["sendmmsg"]
     assert found["gso"] == has_udp_option(UDP_SEGMENT)
@@ -195,7 +198,7 @@ def test_capabilities_are_five_bools() -> None:
 
 def test_capabilities_are_the_callers_own() -> None:
     capabilities().clear()
-    assert len(capabilities()) == 5
+    assert len(capabilities()) == 8
 
 
 def load_again() -> ModuleType:

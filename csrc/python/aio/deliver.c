@@ -177,14 +177,16 @@ read_once(ipv4b_core_object *self)
     return r;
 }
 
-/* Sends what the protocol has sent in its callbacks, and reads errors of the network. */
+/* Sends what the protocol has sent in its callbacks, and reads errors of the network and departure times. */
 static int
 after_delivery(ipv4b_core_object *self)
 {
     if (ipv4b_core_flush(self) < 0) {
         return -1;
     }
-    return IPV4B_LOAD_RELAXED(self->conn->options.recv_errors) && self->reading
+    return (IPV4B_LOAD_RELAXED(self->conn->options.recv_errors) ||
+            IPV4B_LOAD_RELAXED(self->conn->stamping.kinds) != 0) &&
+                   self->reading
                ? ipv4b_core_tell(self, "_read_errors", Py_None)
                : 0;
 }

@@ -17,6 +17,7 @@ typedef struct {
     PyTypeObject *header_type;
     PyTypeObject *icmpfilter_type;
     PyTypeObject *queued_error_type;
+    PyTypeObject *tx_timestamp_type;
     PyTypeObject *conn_type;
     PyTypeObject *dgram_type;
     PyTypeObject *packetconn_type;

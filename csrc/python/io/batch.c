@@ -16,6 +16,7 @@
 #include "python/io/loop.h"
 #include "python/io/pace.h"
 #include "python/io/read_fileno.h"
+#include "python/io/tx_timestamps.h"
 #include "python/io/waiting.h"
 
 /* Makes the plan of a turn; `refusals` is NULL for none. */
@@ -110,6 +111,9 @@ batch_move(ipv4b_batch *b, ipv4b_io *io, ipv4b_direction direction)
     }
     if (direction == IPV4B_WRITE && done > 0 && b->pace != NULL) {
         ipv4b_pace_note(b, (size_t)done);
+    }
+    if (direction == IPV4B_WRITE && done > 0 && b->sender.request != NULL) {
+        ipv4b_tx_note(b, (size_t)done);
     }
     if (done > 0) {
         ipv4b_gather_settle(b, (size_t)done);
@@ -296,6 +300,7 @@ batch_locked(PyObject *self, const ipv4b_batch_kind *kind, ipv4b_forwarding *for
         b.sender.reorder = kind->whole;
         b.sender.gso = b.conn->sending.gso;
         b.sender.plan = NULL;
+        b.request = NULL;
         b.sender.error = b.sender.refused = b.sender.pending = 0;
         if (pace != NULL) {
             b.turn = ipv4b_pace_turn(pace, &b.sender.gso);

@@ -19,6 +19,8 @@
 #include "core/mmsg.h"
 #include "core/readable.h"
 #include "core/signal_pipe.h"
+#include "core/tx_request.h"
+#include "core/tx_timestamps.h"
 #include "core/unread.h"
 #include "core/wait.h"
 
@@ -67,14 +69,21 @@ typedef struct {
     bool header_included; /* what is written starts with an IPv4 header: IP_HDRINCL */
 } ipv4b_conn_options;
 
+/* Linked by `next`, oldest first. */
+typedef struct {
+    ipv4b_queued_error *first, *last;
+    size_t count;
+} ipv4b_error_list;
+
 /* Coalesced datagrams on their way to the caller. */
 typedef struct {
     bool gro;
     bool coalescing;          /* the kernel coalesces: UDP_GRO was set once and stays on */
     ipv4b_gro *queue;         /* where gro keeps datagrams that did not fit; or NULL */
     ipv4b_unread_list unread; /* datagrams whose results could not be made for want of memory */
-    ipv4b_queued_error *unread_errors; /* the same of the error queue, linked by `next` */
-    ipv4b_readable *readable;          /* behind read_fileno; NULL before its first call */
+    ipv4b_error_list unread_errors; /* errors of the network that were read and not given yet */
+    int waiting_for_errors;         /* calls inside read_errors */
+    ipv4b_readable *readable;       /* behind read_fileno; NULL before its first call */
 } ipv4b_conn_receiving;
 
 /* Offload of writes. */
@@ -84,6 +93,16 @@ typedef struct {
     ipv4b_refusals *refusals; /* the paths that have refused it, or NULL for none */
     ipv4b_gso_plan *plan;     /* the memory of the last call's runs, for the next one */
 } ipv4b_conn_sending;
+
+/* Departure times of what is written. */
+typedef struct {
+    unsigned int kinds;        /* IPV4B_STAMP_*: those that are wanted */
+    bool asked;                /* some were wanted at some time */
+    uint64_t last_id;          /* the last that was given to a message; the first is 1 */
+    ipv4b_tx_request *request; /* the memory of the last write, for the next one */
+    ipv4b_tx_queue queue;      /* stamps that nobody has asked for yet */
+    int waiting;               /* calls inside read_tx_timestamps */
+} ipv4b_conn_stamping;
 
 /* What one batch leaves for the next one of its direction. */
 typedef struct {
@@ -103,6 +122,7 @@ typedef struct {
     ipv4b_conn_options options;
     ipv4b_conn_receiving receiving;
     ipv4b_conn_sending sending;
+    ipv4b_conn_stamping stamping;
     ipv4b_conn_batches batches;
 } ipv4b_conn_object;
 

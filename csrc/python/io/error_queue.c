@@ -46,6 +46,75 @@ attempt_next(int fd, ipv4b_io *io)
     return r == -EINTR ? -EAGAIN : r;
 }
 
+void
+ipv4b_error_queue_begin(const ipv4b_conn_object *self, ipv4b_io *io, bool wait)
+{
+    /* One limit for all steps: what is somebody else's does not prolong the wait. */
+    io->limit = !wait || self->waiting.timeout == IPV4B_FOREVER
+                    ? IPV4B_FOREVER
+                    : ipv4b_now() + self->waiting.timeout;
+    io->direction = IPV4B_READ;
+    io->flags = IPV4B_MSG_ERRQUEUE;
+    io->n = 1;
+    if (self->waiting.timeout == 0) {
+        io->flags |= MSG_DONTWAIT;
+    }
+}
+
+void
+ipv4b_error_queue_step(ipv4b_io *io, bool wait)
+{
+    io->quiet = !wait;
+    io->flags |= wait ? 0 : MSG_DONTWAIT;
+    io->attempt = wait ? attempt_first : attempt_next;
+}
+
+/* Puts the stamps of an entry into the connection's queue, for whoever asks or waits for them. */
+static void
+stamps_note(ipv4b_conn_object *self, const ipv4b_tx_timestamp *stamps, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        ipv4b_tx_queue_push(&self->stamping.queue, &stamps[i]);
+    }
+    ipv4b_conn_announce(self);
+    if (count > 0 && self->stamping.waiting > 0) {
+        ipv4b_waker_wake(self);
+    }
+}
+
+ipv4b_entry
+ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error **slot)
+{
+    ipv4b_tx_timestamp stamps[2];
+    size_t count;
+    int r;
+
+    if (*slot == NULL && (*slot = malloc(sizeof **slot)) == NULL) {
+        PyErr_NoMemory();
+        return IPV4B_ENTRY_NONE;
+    }
+    if (ipv4b_tx_queue_reserve(&self->stamping.queue) < 0) {
+        PyErr_NoMemory();
+        return IPV4B_ENTRY_NONE;
+    }
+    ipv4b_error_queue_prepare(*slot);
+    io->slots = &(*slot)->slot;
+    io->arg = slot;
+    r = ipv4b_conn_run(self, io);
+    if (r < 0) {
+        return IPV4B_ENTRY_NONE;
+    }
+    if (r == IPV4B_ENTRY_KEPT) {
+        return IPV4B_ENTRY_KEPT;
+    }
+    if (ipv4b_tx_parse(&(*slot)->slot, self->stamping.last_id, stamps, &count)) {
+        stamps_note(self, stamps, count);
+        return IPV4B_ENTRY_STAMPS;
+    }
+    ipv4b_error_queue_parse(*slot);
+    return IPV4B_ENTRY_ERROR;
+}
+
 /* A new QueuedError, or NULL with an exception. */
 static PyObject *
 queued_error_new(const ipv4b_conn_object *self, const ipv4b_queued_error *e)
@@ -78,32 +147,69 @@ queued_error_new(const ipv4b_conn_object *self, const ipv4b_queued_error *e)
     return error;
 }
 
-/* Takes the oldest entry whose QueuedError an earlier call could not make. Returns 1, or 0 if there is
- * none. */
+/* Whether an earlier call has left an entry. */
 static int
-take_unread(ipv4b_conn_object *self, ipv4b_io *io)
+find_unread(ipv4b_conn_object *self, ipv4b_io *io)
 {
-    ipv4b_queued_error **slot = io->arg;
-    ipv4b_queued_error *e;
-
+    (void)io;
     ipv4b_conn_check_fork(self);
-    e = self->receiving.unread_errors;
-    if (e == NULL) {
-        return 0;
-    }
-    self->receiving.unread_errors = e->next;
+    return self->receiving.unread_errors.count > 0 ? (int)IPV4B_ENTRY_KEPT : 0;
+}
+
+/* Takes the oldest entry that was left, in place of *slot. One that read_from has left is as it came. */
+static void
+take_unread(ipv4b_conn_object *self, ipv4b_queued_error **slot)
+{
+    ipv4b_error_list *list = &self->receiving.unread_errors;
+
     free(*slot);
-    *slot = e;
-    return 1;
+    *slot = list->first;
+    list->first = list->first->next;
+    if (--list->count == 0) {
+        list->last = NULL;
+    }
+    ipv4b_error_queue_parse(*slot);
+    ipv4b_conn_announce(self);
 }
 
 void
 ipv4b_error_queue_keep(ipv4b_conn_object *self, ipv4b_queued_error *e)
 {
-    e->next = self->receiving.unread_errors;
-    self->receiving.unread_errors = e;
+    ipv4b_error_list *list = &self->receiving.unread_errors;
+
+    e->next = list->first;
+    list->first = e;
+    if (list->count++ == 0) {
+        list->last = e;
+    }
     ipv4b_conn_announce(self);
     ipv4b_waker_wake(self); /* the entry does not wake calls that wait on the socket */
+}
+
+/* How many errors of the network are kept beside the kernel's queue. */
+enum { KEPT_MAX = 1024 };
+
+void
+ipv4b_error_queue_pass(ipv4b_conn_object *self, ipv4b_queued_error **slot)
+{
+    ipv4b_error_list *list = &self->receiving.unread_errors;
+
+    if (list->count >= KEPT_MAX) {
+        return;
+    }
+    (*slot)->next = NULL;
+    if (list->count++ == 0) {
+        list->first = *slot;
+    }
+    else {
+        list->last->next = *slot;
+    }
+    list->last = *slot;
+    *slot = NULL;
+    ipv4b_conn_announce(self);
+    if (self->receiving.waiting_for_errors > 0) {
+        ipv4b_waker_wake(self);
+    }
 }
 
 /* A pending error reports an entry of the queue. A caller that has the entry does not need the
@@ -119,26 +225,13 @@ forget_pending(ipv4b_conn_object *self, int error)
     ipv4b_conn_announce(self);
 }
 
-/* Takes the next entry into the list; *slot is memory for it. Returns whether it could. If not, an
- * exception is set, or the queue is empty and the call may not wait. */
+/* Appends the entry to the list. Returns whether it could; if not, an exception is set. */
 static bool
-append_next(ipv4b_conn_object *self, ipv4b_io *io, PyObject *list, ipv4b_queued_error **slot)
+append_error(ipv4b_conn_object *self, PyObject *list, ipv4b_queued_error **slot)
 {
-    PyObject *error;
-    bool given;
+    PyObject *error = queued_error_new(self, *slot);
+    bool given = error != NULL && PyList_Append(list, error) == 0;
 
-    if (*slot == NULL && (*slot = malloc(sizeof **slot)) == NULL) {
-        PyErr_NoMemory();
-        return false;
-    }
-    ipv4b_error_queue_prepare(*slot);
-    io->slots = &(*slot)->slot;
-    if (ipv4b_conn_run(self, io) < 0) {
-        return false;
-    }
-    ipv4b_error_queue_parse(*slot);
-    error = queued_error_new(self, *slot);
-    given = error != NULL && PyList_Append(list, error) == 0;
     Py_XDECREF(error);
     if (given) {
         forget_pending(self, (*slot)->error);
@@ -155,19 +248,24 @@ static PyObject *
 read_errors(ipv4b_conn_object *self, long long max, bool wait)
 {
     ipv4b_queued_error *slot = NULL;
-    ipv4b_io io = {.direction = IPV4B_READ,
-                   .flags = IPV4B_MSG_ERRQUEUE,
-                   .limit = -1,
-                   .take_unread = take_unread,
-                   .n = 1,
-                   .arg = &slot};
+    ipv4b_io io = {.take_unread = find_unread};
     PyObject *list = ipv4b_conn_fileno(self, "read_errors") < 0 ? NULL : PyList_New(0);
 
+    ipv4b_error_queue_begin(self, &io, wait);
     while (list != NULL && PyList_GET_SIZE(list) < max) {
-        io.quiet = !wait || PyList_GET_SIZE(list) > 0;
-        io.flags |= io.quiet ? MSG_DONTWAIT : 0;
-        io.attempt = PyList_GET_SIZE(list) == 0 ? attempt_first : attempt_next;
-        if (!append_next(self, &io, list, &slot)) {
+        ipv4b_entry found;
+
+        ipv4b_error_queue_step(&io, wait && PyList_GET_SIZE(list) == 0);
+        self->receiving.waiting_for_errors++;
+        found = ipv4b_error_queue_next(self, &io, &slot);
+        self->receiving.waiting_for_errors -= self->receiving.waiting_for_errors > 0;
+        if (found == IPV4B_ENTRY_STAMPS) {
+            continue;
+        }
+        if (found == IPV4B_ENTRY_KEPT) {
+            take_unread(self, &slot);
+        }
+        if (found == IPV4B_ENTRY_NONE || !append_error(self, list, &slot)) {
             /* An error after other entries does not drop those. The next call meets the same
              * error. */
             if (PyList_GET_SIZE(list) > 0) {
@@ -183,6 +281,28 @@ read_errors(ipv4b_conn_object *self, long long max, bool wait)
     return list;
 }
 
+int
+ipv4b_error_queue_parse_args(const char *method, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames, long long *max, int *wait)
+{
+    static const char *const names[] = {"max", "wait", NULL};
+    const ipv4b_signature signature = {method, names, 0};
+    PyObject *values[2] = {NULL};
+
+    *max = 64;
+    *wait = 0;
+    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
+        (values[0] != NULL && ipv4b_parse_int(values[0], "max", 1, INT_MAX, max) < 0) ||
+        (values[1] != NULL && (*wait = PyObject_IsTrue(values[1])) < 0)) {
+        return -1;
+    }
+    if (IPV4B_IP_RECVERR < 0) {
+        PyErr_Format(PyExc_NotImplementedError, "%s: this platform has no such queue", method);
+        return -1;
+    }
+    return 0;
+}
+
 const char ipv4b_read_errors_doc[] =
     "read_errors($self, /, max=64, wait=False)\n--\n\n"
     "Take up to `max` errors of the network off the socket's queue, as a list of QueuedError.\n\n"
@@ -194,24 +314,59 @@ const char ipv4b_read_errors_doc[] =
 PyObject *
 ipv4b_read_errors(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"max", "wait", NULL};
-    static const ipv4b_signature signature = {"read_errors", names, 0};
-    PyObject *values[2] = {NULL};
     PyObject *list;
-    long long max = 64;
-    int wait = 0;
+    long long max;
+    int wait;
 
-    if (ipv4b_parse_args(&signature, args, nargs, kwnames, values) < 0 ||
-        (values[0] != NULL && ipv4b_parse_int(values[0], "max", 1, INT_MAX, &max) < 0) ||
-        (values[1] != NULL && (wait = PyObject_IsTrue(values[1])) < 0)) {
-        return NULL;
-    }
-    if (IPV4B_IP_RECVERR < 0) {
-        PyErr_SetString(PyExc_NotImplementedError, "read_errors: this platform has no such queue");
+    if (ipv4b_error_queue_parse_args("read_errors", args, nargs, kwnames, &max, &wait) < 0) {
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(op);
     list = read_errors((ipv4b_conn_object *)op, max, wait != 0);
     Py_END_CRITICAL_SECTION();
     return list;
+}
+
+const char ipv4b_collect_errors_doc[] =
+    "_collect_errors($self, /)\n--\n\n"
+    "Take errors and departure times off the kernel's queue, and keep them for read_errors and\n"
+    "read_tx_timestamps; return how many of each are kept.\n\n"
+    "A level-triggered poll reports a queue that nobody reads again and again.";
+
+/* Returns 0, or -1 with an exception. */
+static int
+collect(ipv4b_conn_object *self)
+{
+    ipv4b_queued_error *slot = NULL;
+    ipv4b_io io = {.take_unread = NULL};
+    ipv4b_entry found = IPV4B_ENTRY_ERROR;
+
+    ipv4b_error_queue_begin(self, &io, false);
+    ipv4b_error_queue_step(&io, false);
+    /* A bound, as for every call: the rest wakes the poller again. */
+    for (int i = 0; found != IPV4B_ENTRY_NONE && i < KEPT_MAX; i++) {
+        found = ipv4b_error_queue_next(self, &io, &slot);
+        if (found == IPV4B_ENTRY_ERROR) {
+            ipv4b_error_queue_pass(self, &slot);
+        }
+    }
+    free(slot);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+PyObject *
+ipv4b_collect_errors(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    ipv4b_conn_object *self = (ipv4b_conn_object *)op;
+    size_t errors, stamps;
+    int r = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(op);
+    if (self->options.recv_errors || self->stamping.asked) {
+        r = collect(self);
+    }
+    errors = self->receiving.unread_errors.count;
+    stamps = self->stamping.queue.count;
+    Py_END_CRITICAL_SECTION();
+    return r < 0 ? NULL : Py_BuildValue("nn", (Py_ssize_t)errors, (Py_ssize_t)stamps);
 }

@@ -3,6 +3,7 @@
 
 #include "python/base/locks.h"
 #include "python/io/check.h"
+#include "python/io/tx_timestamps.h"
 
 /* A plan with more iovecs than this is not kept. The messages of one turn can have a million. */
 enum { KEPT_IOVECS = 4 * IPV4B_TURN };
@@ -73,6 +74,9 @@ scratch_return(ipv4b_batch *b)
     }
     if (b->forward != NULL) {
         forward_return(conn, b->forward->scratch);
+    }
+    if (b->request != NULL) {
+        ipv4b_tx_end(b);
     }
     if (b->sender.plan == NULL) {
         return;
@@ -253,18 +257,12 @@ gather_forwarded(ipv4b_batch *b, PyObject **items, size_t n)
     return 0;
 }
 
-/* Pins the n messages of a turn, from b->first on. Compiled once for each direction. */
+/* Pins the n messages of a turn, from b->first on. */
 static inline __attribute__((always_inline)) int
-gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
+pin_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
 {
     PyObject **items = PySequence_Fast_ITEMS(b->list) + b->first;
 
-    b->start = 0;
-    b->told = b->sender.planned = false;
-    if (direction == IPV4B_WRITE) {
-        b->begun = !b->sender.gso;
-        b->sender.done = 0;
-    }
     if (direction == IPV4B_WRITE && b->forward != NULL) {
         return gather_forwarded(b, items, n);
     }
@@ -272,6 +270,24 @@ gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
                     ? fill(&b->scratch, items, n, b->conn->state->message_type, IPV4B_READ)
                     : fill_for_write(&b->scratch, items, n, b->conn->state->message_type);
     return b->pinned < n ? ipv4b_check_refuse(b, b->first + b->pinned) : 0;
+}
+
+/* Begins a turn of n messages, from b->first on. Compiled once for each direction. */
+static inline __attribute__((always_inline)) int
+gather_turn(ipv4b_batch *b, size_t n, ipv4b_direction direction)
+{
+    int r;
+
+    b->start = 0;
+    b->told = b->sender.planned = false;
+    if (direction == IPV4B_WRITE) {
+        b->begun = !b->sender.gso;
+        b->sender.done = 0;
+        b->sender.request = NULL;
+    }
+    r = pin_turn(b, n, direction);
+    return r == 0 && direction == IPV4B_WRITE && b->conn->stamping.kinds != 0 ? ipv4b_tx_begin(b)
+                                                                              : r;
 }
 
 int

@@ -8,12 +8,14 @@ static void
 life_drop_unread(ipv4b_conn_object *self)
 {
     ipv4b_unread_clear(&self->receiving.unread);
-    while (self->receiving.unread_errors != NULL) {
-        ipv4b_queued_error *e = self->receiving.unread_errors;
+    while (self->receiving.unread_errors.first != NULL) {
+        ipv4b_queued_error *e = self->receiving.unread_errors.first;
 
-        self->receiving.unread_errors = e->next;
+        self->receiving.unread_errors.first = e->next;
         free(e);
     }
+    self->receiving.unread_errors = (ipv4b_error_list){0};
+    ipv4b_tx_queue_clear(&self->stamping.queue);
 }
 
 void

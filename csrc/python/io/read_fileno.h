@@ -16,8 +16,8 @@ static inline bool
 ipv4b_conn_has_received(const ipv4b_conn_object *self)
 {
     return (self->receiving.queue != NULL && ipv4b_gro_pending(self->receiving.queue) > 0) ||
-           self->receiving.unread.count > 0 || self->receiving.unread_errors != NULL ||
-           self->batches.pending_error[IPV4B_READ] != 0;
+           self->receiving.unread.count > 0 || self->receiving.unread_errors.count > 0 ||
+           self->stamping.queue.count > 0 || self->batches.pending_error[IPV4B_READ] != 0;
 }
 
 static inline void

@@ -35,6 +35,7 @@ typedef struct {
     ipv4b_pace *pace; /* of write_paced, else NULL */
     ipv4b_forwarding *forward; /* of forward, else NULL */
     ipv4b_sender sender;
+    ipv4b_tx_request *request; /* memory for the departure times of a write, or NULL */
 } ipv4b_batch;
 
 /* The next message of the turn: its place in the turn. */

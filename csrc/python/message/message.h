@@ -28,7 +28,8 @@ typedef struct {
     unsigned int nn;
     int flags;
     int error;
-    int64_t late; /* ns after its time, of the last write_paced */
+    int64_t late;   /* ns after its time, of the last write_paced */
+    uint64_t tx_id; /* the id of its departure time, of the last write that asked for one; or 0 */
     /* Python's side. */
     ipv4b_held data;
     ipv4b_held oob; /* one object at most */

@@ -44,6 +44,17 @@ message_get_late_ns(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+message_get_tx_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    uint64_t id;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    id = ((ipv4b_message_object *)self)->tx_id;
+    Py_END_CRITICAL_SECTION();
+    return id == 0 ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(id);
+}
+
+static PyObject *
 message_get_truncated(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(IPV4B_LOAD_RELAXED(((ipv4b_message_object *)self)->flags) & MSG_TRUNC);
@@ -169,6 +180,10 @@ static PyGetSetDef message_getset[] = {
      "The errno of the last write of this message, 0 if there was none.", NULL},
     {"late_ns", message_get_late_ns, NULL,
      "How many nanoseconds after its time the last write_paced sent this message, 0 if none did.",
+     NULL},
+    {"tx_id", message_get_tx_id, NULL,
+     "The number by which read_tx_timestamps tells when this message left, from 1 on; None if no\n"
+     "write has asked for that (tx_timestamps). With gso the messages of a run have one number.",
      NULL},
     {"buffers", ipv4b_message_buffers, ipv4b_message_set_buffers,
      "The buffers as a tuple; set it from one bytes-like object or an iterable of at most 1024.\n\n"

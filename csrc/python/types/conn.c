@@ -225,6 +225,7 @@ conn_dealloc(PyObject *op)
     ipv4b_scratch_free(&self->batches.scratch[IPV4B_WRITE]);
     ipv4b_gso_plan_free(self->sending.plan);
     ipv4b_forward_scratch_free(self->batches.forward);
+    ipv4b_tx_request_free(self->stamping.request);
     free(self->sending.refusals);
     ipv4b_gro_free(self->receiving.queue);
     type->tp_free(op);

@@ -7,6 +7,7 @@
 #include "python/io/conn.h"
 #include "python/io/error_queue.h"
 #include "python/io/read_fileno.h"
+#include "python/io/tx_timestamps.h"
 #include "python/io/waiting.h"
 #include "python/io/write_all.h"
 #include "python/io/write_paced.h"
@@ -18,6 +19,7 @@
 #include "python/options/pacing.h"
 #include "python/options/recv_errors.h"
 #include "python/options/sockopt.h"
+#include "python/options/tx_timestamps.h"
 #include "python/types/conn.h"
 #include "python/values/control.h"
 
@@ -162,6 +164,15 @@ static PyGetSetDef dgram_getset[] = {
      "The most bytes a second that the kernel lets leave, or None for no limit\n"
      "(SO_MAX_PACING_RATE, socket(7)). Only the qdisc fq keeps to it (tc-fq(8)).",
      NULL},
+    {"tx_timestamps", ipv4b_tx_timestamps_get, ipv4b_tx_timestamps_set,
+     "The kinds of times that are wanted of each message that is written, a TimestampKind as an\n"
+     "int; 0 at first (SO_TIMESTAMPING, socket(7)).\n\n"
+     "Each Message that a call sends gets a tx_id, and read_tx_timestamps gives the times.\n"
+     "write_to, and what others send on the socket, is not stamped. Raises ValueError for kinds\n"
+     "that do not exist, NotImplementedError where the kernel lacks them (Linux 6.13 has them), "
+     "and\n"
+     "OSError.",
+     NULL},
     {"mtu", ipv4b_sockopt_get, NULL,
      "The path MTU of a connected socket in bytes, as far as it is known (IP_MTU, ip(7)).\n\n"
      "Raises OSError ENOTCONN on a socket that is not connected.",
@@ -199,6 +210,7 @@ static PyMethodDef dgram_methods[] = {
     KEYWORD_METHOD("forward", ipv4b_forward, ipv4b_forward_doc),
     KEYWORD_METHOD("write_paced", ipv4b_write_paced, ipv4b_write_paced_doc),
     KEYWORD_METHOD("read_errors", ipv4b_read_errors, ipv4b_read_errors_doc),
+    KEYWORD_METHOD("read_tx_timestamps", ipv4b_read_tx_timestamps, ipv4b_read_tx_timestamps_doc),
     KEYWORD_METHOD("set_control_message", dgram_set_control_message, set_control_message_doc),
     KEYWORD_METHOD("join_group", ipv4b_join_group, join_group_doc),
     KEYWORD_METHOD("leave_group", ipv4b_leave_group, leave_group_doc),
@@ -210,6 +222,7 @@ static PyMethodDef dgram_methods[] = {
     KEYWORD_METHOD("include_source_specific_group", ipv4b_include_source_specific_group,
                    include_source_doc),
     {"read_fileno", ipv4b_read_fileno, METH_NOARGS, ipv4b_read_fileno_doc},
+    {"_collect_errors", ipv4b_collect_errors, METH_NOARGS, ipv4b_collect_errors_doc},
     {"set_bpf", ipv4b_set_bpf, METH_O, ipv4b_set_bpf_doc},
     {0},
 };

@@ -11,6 +11,7 @@
 #include "python/aio/transport.h"
 #include "python/io/error_queue.h"
 #include "python/io/signals.h"
+#include "python/io/tx_timestamps.h"
 #include "python/message/message_type.h"
 #include "python/message/slab.h"
 #include "python/options/icmp.h"
@@ -25,7 +26,8 @@
 PyDoc_STRVAR(capabilities_doc,
              "capabilities($module, /)\n--\n\n"
              "What this kernel and process can do, as a dict of bools: 'recvmmsg', 'sendmmsg',\n"
-             "'gso' (UDP_SEGMENT), 'gro' (UDP_GRO), 'raw_sockets'. It is found out by trying.\n"
+             "'gso' (UDP_SEGMENT), 'gro' (UDP_GRO), 'raw_sockets', 'tx_timestamps' (SCM_TS_OPT_ID),\n"
+             "'txtime' (SO_TXTIME), 'max_pacing_rate' (SO_MAX_PACING_RATE). It is found out by trying.\n"
              "Raises OSError if not even a UDP socket can be opened.");
 
 static PyObject *
@@ -38,9 +40,12 @@ capabilities(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
         errno = -r;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    return Py_BuildValue("{sNsNsNsNsN}", "recvmmsg", PyBool_FromLong(c.recvmmsg), "sendmmsg",
+    return Py_BuildValue("{sNsNsNsNsNsNsNsN}", "recvmmsg", PyBool_FromLong(c.recvmmsg), "sendmmsg",
                          PyBool_FromLong(c.sendmmsg), "gso", PyBool_FromLong(c.gso), "gro",
-                         PyBool_FromLong(c.gro), "raw_sockets", PyBool_FromLong(c.raw_sockets));
+                         PyBool_FromLong(c.gro), "raw_sockets", PyBool_FromLong(c.raw_sockets),
+                         "tx_timestamps", PyBool_FromLong(c.tx_timestamps), "txtime",
+                         PyBool_FromLong(c.txtime), "max_pacing_rate",
+                         PyBool_FromLong(c.max_pacing_rate));
 }
 
 static PyMethodDef module_methods[] = {
@@ -82,7 +87,11 @@ add_types(PyObject *module, ipv4b_state *s)
         return -1;
     }
     s->queued_error_type = PyStructSequence_NewType(&ipv4b_queued_error_desc);
-    return s->queued_error_type == NULL ? -1 : PyModule_AddType(module, s->queued_error_type);
+    if (s->queued_error_type == NULL || PyModule_AddType(module, s->queued_error_type) < 0) {
+        return -1;
+    }
+    s->tx_timestamp_type = PyStructSequence_NewType(&ipv4b_tx_timestamp_desc);
+    return s->tx_timestamp_type == NULL ? -1 : PyModule_AddType(module, s->tx_timestamp_type);
 }
 
 static int
@@ -128,6 +137,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(s->header_type);
     Py_VISIT(s->icmpfilter_type);
     Py_VISIT(s->queued_error_type);
+    Py_VISIT(s->tx_timestamp_type);
     Py_VISIT(s->conn_type);
     Py_VISIT(s->dgram_type);
     Py_VISIT(s->packetconn_type);
@@ -157,6 +167,7 @@ module_clear(PyObject *module)
     Py_CLEAR(s->header_type);
     Py_CLEAR(s->icmpfilter_type);
     Py_CLEAR(s->queued_error_type);
+    Py_CLEAR(s->tx_timestamp_type);
     Py_CLEAR(s->conn_type);
     Py_CLEAR(s->dgram_type);
     Py_CLEAR(s->packetconn_type);
