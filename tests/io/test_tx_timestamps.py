@@ -470,6 +470,13 @@ def test_bad_kinds(conn: PacketConn, value: Any, error: type[Exception], text: s
     assert conn.tx_timestamps == 0
 
 
+def test_no_hardware(conn: PacketConn) -> None:
+    for kinds in (4, 7):
+        with pytest.raises(NotImplementedError, match="HARDWARE: lo does not stamp what it sends"):
+            conn.tx_timestamps = kinds
+    assert conn.tx_timestamps == 0
+
+
 def test_bad_reads(conn: PacketConn, writer: PacketConn) -> None:
     with pytest.raises(ValueError, match="set tx_timestamps before the messages are written"):
         conn.read_tx_timestamps()

@@ -1,6 +1,7 @@
 /* tx_timestamps.c - see tx_timestamps.h. */
 #include "python/options/tx_timestamps.h"
 
+#include "core/device.h"
 #include "core/tx_request.h"
 #include "python/base/args.h"
 #include "python/base/locks.h"
@@ -51,12 +52,31 @@ check_ids(void)
     return r > 0 ? 0 : -1;
 }
 
+/* Asks the devices. Returns 0, or -1 with NotImplementedError or OSError. */
+static int
+check_hardware(ipv4b_conn_object *self, int fd)
+{
+    char name[IF_NAMESIZE];
+    int r = ipv4b_device_stamps(fd, name);
+
+    if (r == 0) {
+        PyErr_Format(PyExc_NotImplementedError,
+                     "tx_timestamps: HARDWARE: %s does not stamp what it sends",
+                     name[0] == 0 ? "no device" : name);
+    }
+    else if (r < 0) {
+        (void)ipv4b_conn_raise(self, "tx_timestamps", -r);
+    }
+    return r > 0 ? 0 : -1;
+}
+
 static int
 set_locked(ipv4b_conn_object *self, unsigned int kinds)
 {
     int fd = ipv4b_conn_fileno(self, "tx_timestamps");
 
-    if (fd < 0 || (kinds != 0 && report(self, fd) < 0)) {
+    if (fd < 0 || ((kinds & IPV4B_STAMP_HARDWARE) && check_hardware(self, fd) < 0) ||
+        (kinds != 0 && report(self, fd) < 0)) {
         return -1;
     }
     IPV4B_STORE_RELAXED(self->stamping.kinds, kinds);
