@@ -41,12 +41,22 @@ station: 'hello' from 192.0.2.1, ttl 3
 '4 by copper' came on copper to 198.51.100.2 after TIME ms
 '5 by radio' came on radio to 203.0.113.2 after TIME ms
 """,
+    "one_way_delay.py": """\
+100 datagrams of 100
+one-way delay: median TIME ms, most TIME ms
+jitter: median TIME ms, most TIME ms
+""",
     "ospf.py": """\
 router: sent 44 bytes
 neighbour: ver=4 hdrlen=20 tos=0xc0 totallen=64 id=ID flags=0x0 fragoff=0x0 ttl=1 proto=89 \
 cksum=ID src=192.0.2.1 dst=224.0.0.5
 neighbour: came to 224.0.0.5 from 192.0.2.1
 neighbour: OSPF version 2, type 1 from router 192.0.2.1 of area 0.0.0.0, every 10 s, dead after 40 s
+""",
+    "ping_sweep.py": """\
+64 requests in one batch
+64 of 64 hosts answer
+round trip: median TIME ms, most TIME ms
 """,
     "source_specific.py": """\
 joined one source: 192.0.2.2
@@ -142,6 +152,7 @@ def test_an_example_explains_itself(script: str) -> None:
     [
         ("mdns.py", "CAP_SYS_ADMIN"),
         ("ospf.py", "CAP_NET_RAW"),
+        ("one_way_delay.py", "CAP_SYS_ADMIN"),
         ("traceroute_icmp.py", "CAP_NET_RAW"),
         ("multicast.py", "CAP_NET_ADMIN"),
         ("multipath.py", "CAP_NET_ADMIN"),

@@ -431,6 +431,14 @@ case(
     needs="tx_timestamps",
 )
 case(
+    "DatagramConn._collect_errors",
+    "conn._collect_errors()",
+    "(1, 1)",
+    given=f"{STAMPED}; conn.recv_errors = True; nobody = ends.nobody()\n"
+    "conn.write_all(msgs); conn.write_to(DATA, nobody)",
+    needs="tx_timestamps",
+)
+case(
     "Message.tx_id",
     "msgs[0].tx_id",
     "300",
