@@ -96,6 +96,9 @@ ipv4b_tx_parse(const ipv4b_slot *slot, uint64_t newest, ipv4b_tx_timestamp stamp
         return false;
     }
     id = newest - (uint32_t)((uint32_t)newest - e.ee_data);
+    if (id == 0 || id > newest) {
+        return true; /* of what somebody else has sent: ids begin with 1 */
+    }
     if (e.ee_info == IPV4B_TSTAMP_SCHED && software != 0) {
         stamps[(*count)++] = (ipv4b_tx_timestamp){id, software, IPV4B_STAMP_SCHED};
     }

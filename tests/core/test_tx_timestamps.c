@@ -98,6 +98,10 @@ test_wrap(void)
         CHECK_INT(parse(&e, cases[i].newest, stamps), 1);
         CHECK(stamps[0].id == cases[i].id);
     }
+    /* Ids that were not given away. */
+    CHECK_INT(parse(&(entry){{1, 2}, {0, 0}, ORIGIN, 0, 0}, 0, stamps), 0);
+    CHECK_INT(parse(&(entry){{1, 2}, {0, 0}, ORIGIN, 0, 0}, 9, stamps), 0);
+    CHECK_INT(parse(&(entry){{1, 2}, {0, 0}, ORIGIN, 0, 10}, 9, stamps), 0);
 }
 
 /* Control data that the kernel does not give: no entry, or no time, and no byte past its end. */
@@ -105,7 +109,7 @@ static void
 test_damaged(void)
 {
     const int64_t times[6] = {1, 2, 0, 0, 3, 4};
-    ipv4b_extended_error error = {.ee_origin = ORIGIN};
+    ipv4b_extended_error error = {.ee_origin = ORIGIN, .ee_data = 5};
     unsigned char control[512];
     ipv4b_cmsg_encoder enc = {.buf = control, .cap = sizeof control};
 

@@ -83,7 +83,8 @@ stamps_note(ipv4b_conn_object *self, const ipv4b_tx_timestamp *stamps, size_t co
 }
 
 ipv4b_entry
-ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error **slot)
+ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error **slot,
+                       int *waiting)
 {
     ipv4b_tx_timestamp stamps[2];
     size_t count;
@@ -93,14 +94,16 @@ ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error
         PyErr_NoMemory();
         return IPV4B_ENTRY_NONE;
     }
-    if (ipv4b_tx_queue_reserve(&self->stamping.queue) < 0) {
+    if (self->stamping.asked && ipv4b_tx_queue_reserve(&self->stamping.queue) < 0) {
         PyErr_NoMemory();
         return IPV4B_ENTRY_NONE;
     }
     ipv4b_error_queue_prepare(*slot);
     io->slots = &(*slot)->slot;
     io->arg = slot;
+    ++*waiting;
     r = ipv4b_conn_run(self, io);
+    *waiting -= *waiting > 0; /* the child of a fork has none */
     if (r < 0) {
         return IPV4B_ENTRY_NONE;
     }
@@ -256,9 +259,7 @@ read_errors(ipv4b_conn_object *self, long long max, bool wait)
         ipv4b_entry found;
 
         ipv4b_error_queue_step(&io, wait && PyList_GET_SIZE(list) == 0);
-        self->receiving.waiting_for_errors++;
-        found = ipv4b_error_queue_next(self, &io, &slot);
-        self->receiving.waiting_for_errors -= self->receiving.waiting_for_errors > 0;
+        found = ipv4b_error_queue_next(self, &io, &slot, &self->receiving.waiting_for_errors);
         if (found == IPV4B_ENTRY_STAMPS) {
             continue;
         }
@@ -340,12 +341,13 @@ collect(ipv4b_conn_object *self)
     ipv4b_queued_error *slot = NULL;
     ipv4b_io io = {.take_unread = NULL};
     ipv4b_entry found = IPV4B_ENTRY_ERROR;
+    int waiting = 0; /* it does not wait */
 
     ipv4b_error_queue_begin(self, &io, false);
     ipv4b_error_queue_step(&io, false);
     /* A bound, as for every call: the rest wakes the poller again. */
     for (int i = 0; found != IPV4B_ENTRY_NONE && i < KEPT_MAX; i++) {
-        found = ipv4b_error_queue_next(self, &io, &slot);
+        found = ipv4b_error_queue_next(self, &io, &slot, &waiting);
         if (found == IPV4B_ENTRY_ERROR) {
             ipv4b_error_queue_pass(self, &slot);
         }

@@ -24,9 +24,10 @@ typedef enum {
 
 /* Takes the next entry, or waits for one. *slot is memory for it, or NULL: it is made here, filled by an
  * error of the network, and the caller's to free. IPV4B_ENTRY_KEPT says that io->take_unread has found
- * something. IPV4B_ENTRY_NONE: an exception is set, or the queue is empty and the call may not wait. */
-ipv4b_entry ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io,
-                                   ipv4b_queued_error **slot);
+ * something. IPV4B_ENTRY_NONE: an exception is set, or the queue is empty and the call may not wait.
+ * *waiting is the connection's count of such calls. */
+ipv4b_entry ipv4b_error_queue_next(ipv4b_conn_object *self, ipv4b_io *io, ipv4b_queued_error **slot,
+                                   int *waiting);
 
 /* Readies the loop for such a call; `wait` says that it waits for the first result. */
 void ipv4b_error_queue_begin(const ipv4b_conn_object *self, ipv4b_io *io, bool wait);

@@ -22,6 +22,7 @@ void
 ipv4b_conn_forget_calls(ipv4b_conn_object *self)
 {
     self->life.calls = self->life.plain_reads = 0;
+    self->receiving.waiting_for_errors = self->stamping.waiting = 0;
     self->batches.pending_error[IPV4B_READ] = self->batches.pending_error[IPV4B_WRITE] = 0;
     ipv4b_waker_forget(self);
     life_drop_unread(self);

@@ -151,9 +151,7 @@ read_stamps(ipv4b_conn_object *self, long long max, bool wait)
         ipv4b_entry found;
 
         ipv4b_error_queue_step(&io, wait && PyList_GET_SIZE(list) == 0);
-        self->stamping.waiting++;
-        found = ipv4b_error_queue_next(self, &io, &slot);
-        self->stamping.waiting -= self->stamping.waiting > 0;
+        found = ipv4b_error_queue_next(self, &io, &slot, &self->stamping.waiting);
         if (found == IPV4B_ENTRY_ERROR) {
             ipv4b_error_queue_pass(self, &slot);
         }
