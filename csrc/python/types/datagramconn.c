@@ -169,9 +169,8 @@ static PyGetSetDef dgram_getset[] = {
      "int; 0 at first (SO_TIMESTAMPING, socket(7)).\n\n"
      "Each Message that a call sends gets a tx_id, and read_tx_timestamps gives the times.\n"
      "write_to, and what others send on the socket, is not stamped. Raises ValueError for kinds\n"
-     "that do not exist, NotImplementedError where the kernel lacks them (Linux 6.13 has them), "
-     "and\n"
-     "OSError.",
+     "that do not exist, NotImplementedError that names what lacks them, the kernel (before Linux\n"
+     "6.13) or, for HARDWARE, the device, and OSError.",
      NULL},
     {"mtu", ipv4b_sockopt_get, NULL,
      "The path MTU of a connected socket in bytes, as far as it is known (IP_MTU, ip(7)).\n\n"
