@@ -1,4 +1,4 @@
-"""The commands `python -m ipv4batch perf` and `python -m ipv4batch info`; docs/perf.rst tells them.
+"""The command `python -m ipv4batch`: perf, info and completion; docs/perf.rst tells them.
 
 Exit codes: 0 all is well; 1 a run failed, or content arrived corrupt; 2 wrong arguments; 130
 Ctrl-C. Errors are one line on standard error.
@@ -8,12 +8,11 @@ import argparse
 import dataclasses
 import ipaddress
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ipv4batch import __version__, capabilities
+from ipv4batch import __version__, _info
 from ipv4batch.perf import command
 from ipv4batch.perf.channel import PerfError
 from ipv4batch.perf.datagrams import HEADER_SIZE, MAX_SIZE
@@ -36,8 +35,12 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and return its exit code."""
     arguments = _parse(argv)
+    if arguments.command is None:
+        parser().print_help()
+        return 0
+    run = {"info": _show_info, "perf": _perf, "completion": _completion}[arguments.command]
     try:
-        return _info(arguments) if arguments.command == "info" else _perf(arguments)
+        return run(arguments)
     except (PerfError, OSError) as error:
         print(f"ipv4batch {arguments.command}: error: {error}", file=sys.stderr)
         return 1
@@ -46,12 +49,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="ipv4batch", description="Batch datagram I/O on IPv4 sockets.")
-    commands = parser.add_subparsers(dest="command", required=True)
+_BEGIN = """\
+examples:
+  python -m ipv4batch info                  what this machine can do, for a bug report too
+  python -m ipv4batch perf                  what batches and offload gain here, ten seconds
+  python -m ipv4batch perf --listen ADDR:0  receive from another machine's perf --to
+"""
 
-    info = commands.add_parser("info", help="what this kernel and process can do")
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    # The completion and the help name the command as the package's script is named.
+    top = _Parser(
+        prog="ipv4batch",
+        description="Batch datagram I/O on IPv4 sockets.",
+        epilog=_BEGIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"ipv4batch {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    info = commands.add_parser(
+        "info", help="versions, what this kernel and process can do, and what is missing"
+    )
     info.add_argument("--json", action="store_true", help="print JSON")
+
+    completion = commands.add_parser("completion", help="print a script that completes in a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
 
     perf = commands.add_parser(
         "perf",
@@ -92,12 +116,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     perf.add_argument("--json", action="store_true", help="print JSON, and nothing else, to stdout")
 
-    arguments = parser.parse_args(argv)
+    perf.set_defaults(error=perf.error)
+    return top
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments = parser().parse_args(argv)
     if arguments.command == "perf":
         if arguments.forever and arguments.listen is None:
-            perf.error("--forever goes with --listen")
+            arguments.error("--forever goes with --listen")
         if arguments.listen is not None and (given := _given_settings(arguments)):
-            perf.error(f"--{next(iter(given))} is for the sender to say, not with --listen")
+            arguments.error(f"--{next(iter(given))} is for the sender to say, not with --listen")
     return arguments
 
 
@@ -151,19 +180,24 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _info(arguments: argparse.Namespace) -> int:
-    can = capabilities()
-    facts = {
-        "version": __version__,
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }
+def _show_info(arguments: argparse.Namespace) -> int:
     if arguments.json:
-        print(json.dumps({**facts, "capabilities": can}))
+        print(json.dumps(_info.report()))
     else:
-        rows = {**facts, **{name: "yes" if there else "no" for name, there in can.items()}}
-        for name, value in rows.items():
-            print(f"{name:<12} {value}")
+        print(*_info.lines(), sep="\n")
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ImportError:
+        print(
+            "ipv4batch completion: error: shtab is needed: pip install 'ipv4batch[completion]'",
+            file=sys.stderr,
+        )
+        return 1
+    print(shtab.complete(parser(), arguments.shell))
     return 0
 
 

@@ -20,9 +20,14 @@ def check(condition: object, text: str) -> None:
 REPOSITORY_ONLY = {".ci/run", ".gitignore"}
 GENERATED = {"PKG-INFO", "setup.cfg"} | {
     f"ipv4batch.egg-info/{name}"
-    for name in ("PKG-INFO", "SOURCES.txt", "dependency_links.txt", "requires.txt", "top_level.txt")
+    for name in (
+        *("PKG-INFO", "SOURCES.txt", "dependency_links.txt", "entry_points.txt"),
+        *("requires.txt", "top_level.txt"),
+    )
 }
-METADATA = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt"}
+METADATA = {
+    *("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"),
+}
 
 
 def compare(what: str, got: set[str], expected: set[str]) -> None:

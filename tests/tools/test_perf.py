@@ -147,7 +147,6 @@ def test_a_port_in_use_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("", "required: command"),
         ("fly", "invalid choice: 'fly'"),
         ("perf --count 0", "'0' is no whole number from 1 to 10000000"),
         ("perf --count 1e3", "'1e3' is no whole number"),
