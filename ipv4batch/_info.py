@@ -37,6 +37,21 @@ NEEDS = {
         (5, 0),
         "a sandbox that allows the option UDP_GRO",
     ),
+    "tx_timestamps": Need(
+        "the time at which each message leaves",
+        (6, 13),
+        "a sandbox that allows the option SO_TIMESTAMPING",
+    ),
+    "txtime": Need(
+        "the kernel has the option SO_TXTIME",
+        (4, 19),
+        "a sandbox that allows the option SO_TXTIME",
+    ),
+    "max_pacing_rate": Need(
+        "the kernel keeps to the most bytes a second, with the qdisc fq",
+        (3, 13),
+        "a sandbox that allows the option SO_MAX_PACING_RATE",
+    ),
     "raw_sockets": Need(
         "RawConn: whole IPv4 packets",
         (2, 0),
@@ -86,10 +101,10 @@ def lines() -> list[str]:
     """All of it, for people."""
     can = capabilities()
     system, release = platform.system(), platform.release()
-    told = [f"{name:<12} {value}" for name, value in facts().items()]
+    told = [f"{name:<15} {value}" for name, value in facts().items()]
     for name, there in can.items():
-        told.append(f"{name:<12} {'yes' if there else 'no'}")
+        told.append(f"{name:<15} {'yes' if there else 'no'}")
         if not there:
-            told.append(f"{'':<12} gives: {NEEDS[name].gives}")
-            told.append(f"{'':<12} needs: {needed(name, system, release)}")
+            told.append(f"{'':<15} gives: {NEEDS[name].gives}")
+            told.append(f"{'':<15} needs: {needed(name, system, release)}")
     return told

@@ -26,7 +26,12 @@ GENERATED = {"PKG-INFO", "setup.cfg"} | {
     )
 }
 METADATA = {
-    *("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"),
+    "METADATA",
+    "RECORD",
+    "WHEEL",
+    "entry_points.txt",
+    "licenses/LICENSE",
+    "top_level.txt",
 }
 
 
