@@ -20,6 +20,11 @@ receiver: NOT_ECT 0, ECT_1 0, ECT_0 24, CE 8
 sender: NOT_ECT 0, ECT_1 0, ECT_0 24, CE 8
 sender: 25% met congestion
 """,
+    "load_generator.py": """\
+sent 1000, 5000 a second in bursts of 10
+lost 0, repeated 0
+late: median TIME ms, most TIME ms
+""",
     "lookup.py": """\
 1000 questions, 1000 answers, 985 of them known
 host7.example is 192.0.2.7
@@ -41,6 +46,10 @@ station: 'hello' from 192.0.2.1, ttl 3
 '4 by copper' came on copper to 198.51.100.2 after TIME ms
 '5 by radio' came on radio to 203.0.113.2 after TIME ms
 """,
+    "ntp_client.py": """\
+the clocks differ by TIME ms
+round trip TIME ms
+""",
     "one_way_delay.py": """\
 100 datagrams of 100
 one-way delay: median TIME ms, most TIME ms
@@ -57,6 +66,10 @@ neighbour: OSPF version 2, type 1 from router 192.0.2.1 of area 0.0.0.0, every 1
 64 requests in one batch
 64 of 64 hosts answer
 round trip: median TIME ms, most TIME ms
+""",
+    "replay.py": """\
+12 datagrams over 0.06 s
+off the capture's times: median TIME ms, most TIME ms
 """,
     "source_specific.py": """\
 joined one source: 192.0.2.2
