@@ -18,7 +18,7 @@ class Need(NamedTuple):
 NEEDS = {
     "recvmmsg": Need(
         "a batch of reads is one system call",
-        (3, 0),
+        (2, 6),
         "a build without IPV4BATCH_NO_MMSG, and a sandbox that allows recvmmsg",
     ),
     "sendmmsg": Need(

@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.resources
 import importlib.util
 import inspect
+import os
 import pathlib
 import socket
 import subprocess
@@ -133,10 +134,14 @@ def test_there_is_something_to_look_at() -> None:
     reason="mypy cannot be had for every free-threaded Python",
 )
 def test_the_stub_agrees_with_the_package(tmp_path: pathlib.Path) -> None:
-    # In a directory of its own mypy finds the installed package, and leaves its cache there.
+    # In a directory of its own mypy finds the installed package, and leaves its cache there. That of
+    # `pip install -e` it has to be shown; it refuses to be shown what is in site-packages.
+    home = pathlib.Path(ipv4batch.__file__).parent.parent
+    shown = {} if home.name.endswith("-packages") else {"MYPYPATH": str(home)}
     ended = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "ipv4batch"],
         cwd=tmp_path,
+        env=os.environ | shown,
         capture_output=True,
         text=True,
         check=False,
