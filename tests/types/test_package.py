@@ -134,8 +134,8 @@ def test_there_is_something_to_look_at() -> None:
     reason="mypy cannot be had for every free-threaded Python",
 )
 def test_the_stub_agrees_with_the_package(tmp_path: pathlib.Path) -> None:
-    # In a directory of its own mypy finds the installed package, and leaves its cache there. That of
-    # `pip install -e` it has to be shown; it refuses to be shown what is in site-packages.
+    # In a directory of its own mypy finds the installed package, and leaves its cache there. It has
+    # to be shown that of `pip install -e`, and refuses to be shown what is in site-packages.
     home = pathlib.Path(ipv4batch.__file__).parent.parent
     shown = {} if home.name.endswith("-packages") else {"MYPYPATH": str(home)}
     ended = subprocess.run(
