@@ -128,9 +128,9 @@ typedef struct {
 #define SOCK_CLOEXEC 0
 #endif
 
-/* The times at which datagrams leave (linux/net_tstamp.h, linux/errqueue.h). The first four are of
- * SOF_TIMESTAMPING_*: stamps that are wanted of what is sent, and what a socket needs for them, which
- * includes that datagrams that it receives get no stamp of this kind (OPT_RX_FILTER, since Linux 6.12). */
+/* The times at which datagrams leave (linux/net_tstamp.h, linux/errqueue.h). IPV4B_TX_*
+ * are of SOF_TIMESTAMPING_*: HARDWARE to ACK ask for stamps of what is sent, REPORT is what a socket needs
+ * for them, and with RX_FILTER what it receives gets none of this kind (OPT_RX_FILTER, since Linux 6.12). */
 #if defined(__linux__)
 #define IPV4B_SO_TIMESTAMPING SO_TIMESTAMPING
 enum {

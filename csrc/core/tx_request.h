@@ -11,8 +11,8 @@
 
 #include "sysdep.h"
 
-/* Arrays of one capacity. slots[i] is what the kernel gets of message i when it goes alone, and its
- * control data ends with `item`, as does that of a run. */
+/* slots[i] is what the kernel gets of message i when it goes alone. Its control data, in `control`, ends with
+ * the two items of ours, as does that of a run. */
 typedef struct {
     uint32_t kinds; /* IPV4B_TX_* of sysdep.h */
     ipv4b_slot *slots;

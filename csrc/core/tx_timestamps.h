@@ -54,7 +54,8 @@ uint32_t ipv4b_tx_kinds(unsigned int kinds);
 
 /* Whether an entry of the kernel's queue, which a slot has received, is about a departure. Then *count says
  * how many stamps it has given, at most two. `newest` is the last id that was given away: the kernel's
- * have 32 bits, and the full id is the nearest one that is not newer. An id that was never given away gives no stamp. */
+ * have 32 bits, and the full id is the nearest one that is not newer. An id that was never given away gives
+ * no stamp. */
 bool ipv4b_tx_parse(const ipv4b_slot *slot, uint64_t newest, ipv4b_tx_timestamp stamps[2],
                     size_t *count);
 
